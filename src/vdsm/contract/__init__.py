@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API as data: nouns, verbs, types, problems, events. Importing it imports every noun."""
+
+from . import audit, event, host, task, token, vm
+from ._verb import VERBS, AnyVerb, ByteStream, ContractError, Kind, Needs, Route, Verb, Wire
+from .lint import check
+
+__all__ = [
+    "VERBS",
+    "AnyVerb",
+    "ByteStream",
+    "ContractError",
+    "Kind",
+    "Needs",
+    "Route",
+    "Verb",
+    "Wire",
+    "audit",
+    "check",
+    "event",
+    "host",
+    "task",
+    "token",
+    "vm",
+]

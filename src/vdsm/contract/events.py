@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens on a host, as types. Names are the published ones (`VM_status`) where the published API has the event."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import operator
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
+
+import msgspec
+
+from .types import EventId, Output, TaskId, UnixTime, VmId
+
+
+class Severity(enum.StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
+    """Base of all events; the tag of a subclass is the event's name on every wire."""
+
+    severity: ClassVar[Severity] = Severity.INFO
+
+    @property
+    def subject(self) -> str:
+        """The id of the object it is about; empty for the host itself."""
+        return str(getattr(self, "vm_id", "") or getattr(self, "task_id", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.__struct_config__.tag)
+
+
+class VMStatus(Event, frozen=True, kw_only=True, tag="VM_status"):
+    """A virtual machine entered a state."""
+
+    vm_id: VmId
+    vm_name: str
+    status: str
+    reason: str = ""
+    hash: str = ""  # changes when the machine's devices do
+    exit_code: int | None = None
+    exit_reason: int | None = None
+    exit_message: str = ""
+    pause_code: str = ""
+
+
+class VMDefined(Event, frozen=True, kw_only=True, tag="VM_defined"):
+    """A virtual machine's definition was made or changed."""
+
+    vm_id: VmId
+    vm_name: str
+    change: str  # created, renamed, autostart, cd, changed
+
+
+class VMRemoved(Event, frozen=True, kw_only=True, tag="VM_removed"):
+    """A virtual machine's definition is gone from the host."""
+
+    vm_id: VmId
+    vm_name: str
+
+
+class TaskStatus(Event, frozen=True, kw_only=True, tag="Task_status"):
+    """A task was created, moved on, or ended."""
+
+    task_id: TaskId
+    verb: str
+    state: str
+    progress: float | None = None  # 0 to 100
+    step: str = ""
+    object_id: str = ""
+    message: str = ""
+
+
+class HypervisorLost(Event, frozen=True, kw_only=True, tag="Host_hypervisor_lost"):
+    """The connection to libvirt broke; machines keep running, what happens to them is read again afterwards."""
+
+    severity: ClassVar[Severity] = Severity.ERROR
+    reason: str
+
+
+class HypervisorBack(Event, frozen=True, kw_only=True, tag="Host_hypervisor_back"):
+    """The connection to libvirt stands again; changes that were missed follow as events of their own."""
+
+
+class HostStarted(Event, frozen=True, kw_only=True, tag="Host_started"):
+    """The daemon started; `clean` is false after a crash."""
+
+    version: str
+    clean: bool
+
+
+class HostStopping(Event, frozen=True, kw_only=True, tag="Host_stopping"):
+    """The daemon is going down in good order; machines keep running."""
+
+
+EVENTS: Mapping[str, type[Event]] = MappingProxyType({str(e.__struct_config__.tag): e for e in Event.__subclasses__()})
+"""Every event type by name."""
+
+if TYPE_CHECKING:
+    AnyEvent: TypeAlias = Event
+else:
+    AnyEvent = functools.reduce(operator.or_, EVENTS.values())
+
+
+class EventRecord(Output, frozen=True, kw_only=True):
+    """An event as the journal holds it and every wire carries it."""
+
+    id: EventId
+    time: UnixTime
+    notify_time: int  # milliseconds of the same monotonic clock as `statusTime`
+    severity: Severity
+    subject: str
+    flow_id: str
+    data: AnyEvent
+
+
+class Gap(Output, frozen=True, kw_only=True):
+    """Said to a reader instead of silence: the events after `since` up to `until` are no longer kept.
+
+    Read the objects again (`Host.getVMList`, `Host.getAllTasks`), then go on from `until`.
+    """
+
+    since: EventId
+    until: EventId
+    reason: str
+
+
+class EventFilter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
+    """What a subscriber wants; an empty list means everything."""
+
+    types: list[str] = []
+    subjects: list[str] = []
+    severities: list[Severity] = []
+
+    def matches(self, record: EventRecord) -> bool:
+        return (
+            (not self.types or record.data.name in self.types)
+            and (not self.subjects or record.subject in self.subjects)
+            and (not self.severities or record.severity in self.severities)
+        )

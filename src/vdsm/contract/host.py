@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host itself."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from msgspec import Meta
+
+from . import errors as e
+from ._verb import Kind, Wire, verb
+from .access import Privilege
+from .task import TaskDetails, TaskInfo, TaskStatus
+from .types import JobId, Output, TaskId, Text, VmId
+from .vm_info import VmInfo, VmShortStatus
+from .vm_stats import VmStats
+
+NOUN = "Host"
+
+
+class LogLevel(enum.StrEnum):
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    WARN = "WARN"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
+    CRIT = "CRIT"
+
+
+class JobError(Output, frozen=True, kw_only=True):
+    code: int
+    message: str
+
+
+class HostJob(Output, frozen=True, kw_only=True):
+    """A task in the published form of a job."""
+
+    id: JobId
+    job_type: str
+    status: str  # pending, running, done, failed, aborted
+    description: str
+    progress: float | None = None
+    error: JobError | None = None
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/ping")
+def ping() -> None:
+    """Answer, and note that a client reached this host. Deprecated: `Host.ping2`."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/ping2")
+def ping2() -> None:
+    """Answer."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/echo")
+def echo(message: Text) -> str:
+    """Answer with the same text."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.VM_READ, since="1.0", http="GET /host/vm-list", published="getVMList",
+    command="host vm-list", raises=(e.HypervisorUnavailable,),
+)  # fmt: skip
+def get_vm_list(
+    *,
+    full_status: bool = False,
+    vm_list: list[VmId] = [],  # noqa: B006 a declaration, not a function
+    only_uuid: Annotated[bool, Wire("onlyUUID")] = False,
+) -> list[VmShortStatus]:
+    """The machines vdsm manages, or those of them in `vmList`, with their state.
+
+    `fullStatus` and `onlyUUID` are taken for the sake of old callers and change nothing, as published.
+    """
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.VM_READ, since="1.0", http="GET /host/vm-full-list", published="getVMFullList",
+    command="host vm-full-list", raises=(e.HypervisorUnavailable,),
+)  # fmt: skip
+def get_vm_full_list(
+    *,
+    vm_list: list[VmId] = [],  # noqa: B006
+) -> list[VmInfo]:
+    """The machines vdsm manages, or those of them in `vmList`, in full."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.VM_READ, since="1.0", http="GET /host/vm-stats", published="getAllVmStats",
+    command="host vm-stats", raises=(e.HypervisorUnavailable,),
+)  # fmt: skip
+def get_all_vm_stats() -> list[VmStats]:
+    """Statistics of every machine vdsm manages."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.VM_READ, since="1.0", http="GET /host/xmls", published="dumpxmls",
+    raises=(e.NoSuchVM, e.HypervisorUnavailable),
+)  # fmt: skip
+def dumpxmls(
+    *,
+    vm_list: list[VmId] = [],  # noqa: B006
+) -> dict[str, str]:
+    """libvirt's document of each machine in `vmList`, or of all that vdsm manages, without secrets."""
+
+
+@verb(kind=Kind.ACTION, needs=Privilege.HOST_ADMIN, since="1.0", http="POST /host/log-level", raises=(e.NoSuchLogger,))
+def set_log_level(level: LogLevel, *, name: Text = "") -> None:
+    """Change what the daemon logs, until it restarts; `name` limits it to one part, `vdsm.core` for instance."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.TASK_READ, since="1.0", http="GET /host/tasks")
+def get_all_tasks() -> list[TaskDetails]:
+    """Every task, in the published words."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.TASK_READ, since="1.0", http="GET /host/tasks-info")
+def get_all_tasks_info() -> dict[TaskId, TaskInfo]:
+    """Which verb each task runs."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.TASK_READ, since="1.0", http="GET /host/tasks-statuses")
+def get_all_tasks_statuses() -> dict[TaskId, TaskStatus]:
+    """How each task stands."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.TASK_READ, since="1.0", http="GET /host/jobs")
+def get_jobs(
+    *,
+    job_type: Annotated[Text, Wire("job_type")] = "",
+    job_ids: Annotated[list[JobId], Wire("job_ids")] = [],  # noqa: B006
+) -> dict[JobId, HostJob]:
+    """Tasks in the published form of jobs; `job_type` is the noun they are about, "vm" for instance."""
