@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes as data. A mutating handler reads and decides, then hands its steps to `Context.run`, once.
+
+A step is a pair of operations: one that does it and one that undoes it. An operation is a named method of a service
+with arguments that can be written down; so the same steps can be shown as a plan without being done, run with
+progress, cancelled, rolled back, written to disk before the first of them, and taken up again after a crash. From that
+follow two rules for operations: doing one twice equals doing it once, and undoing what was never done is no error.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+import msgspec
+
+P = typing.ParamSpec("P")
+R = typing.TypeVar("R")
+S = typing.TypeVar("S")
+
+_progress: ContextVar[Callable[[float], None]] = ContextVar("vdsm_progress")
+
+
+def report(fraction: float) -> None:
+    """Called by an operation that takes long: how much of it is done, from 0 to 1."""
+    if sink := _progress.get(None):
+        sink(min(max(fraction, 0.0), 1.0))
+
+
+class OpRow(msgspec.Struct, frozen=True):
+    """An operation on disk."""
+
+    name: str
+    args: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Op(typing.Generic[R]):
+    """An operation with its arguments, not yet done."""
+
+    name: str
+    args: tuple[object, ...]
+    run: Callable[[], Awaitable[R]]
+
+    def row(self) -> OpRow:
+        return OpRow(self.name, msgspec.Raw(msgspec.json.encode(self.args)))
+
+
+class Operation(typing.Generic[S, P, R]):
+    """Made by `@operation`; `service.method(args)` gives an `Op` and does nothing yet."""
+
+    def __init__(self, name: str, method: Callable[typing.Concatenate[S, P], Awaitable[R]]) -> None:
+        self.name = name
+        self.method = method
+        functools.update_wrapper(typing.cast("typing.Any", self), method)
+
+    def __get__(self, service: S, owner: type[S]) -> Callable[P, Op[R]]:
+        def plan(*args: P.args, **kwargs: P.kwargs) -> Op[R]:
+            if kwargs:
+                raise TypeError(f"{self.name}: operations take positional arguments only")
+            return Op(self.name, args, lambda: self.method(service, *args, **kwargs))
+
+        return plan
+
+    @functools.cached_property
+    def args_type(self) -> typing.Any:
+        hints = typing.get_type_hints(self.method, include_extras=True)
+        names = list(inspect.signature(self.method).parameters)[1:]
+        return tuple[tuple(hints[name] for name in names)] if names else tuple[()]
+
+
+AnyOperation = Operation[typing.Any, ..., typing.Any]
+
+
+def operation(
+    name: str,
+) -> Callable[[Callable[typing.Concatenate[S, P], Awaitable[R]]], Operation[S, P, R]]:
+    """Make a method an operation. `name` is written to disk with every task: it stays what it is."""
+    return lambda method: Operation(name, method)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change. `undo` is None where nothing need or can be undone."""
+
+    title: str
+    do: Op[typing.Any]
+    undo: Op[typing.Any] | None = None
+
+
+class Operations:
+    """Every operation of the given services, to turn rows back into operations."""
+
+    def __init__(self, *services: object) -> None:
+        self._known: Mapping[str, tuple[object, AnyOperation]] = {
+            found.name: (service, found)
+            for service in services
+            for found in vars(type(service)).values()
+            if isinstance(found, Operation)
+        }
+
+    def revive(self, row: OpRow) -> Op[typing.Any]:
+        """Raises KeyError for an operation this version does not have."""
+        service, found = self._known[row.name]
+        args = msgspec.json.decode(row.args, type=found.args_type)
+        return found.__get__(service, type(service))(*args)
+
+
+async def perform(op: Op[R], progress: Callable[[float], None]) -> R:
+    """Run one operation, hearing what it says through `report`."""
+    mark = _progress.set(progress)
+    try:
+        return await op.run()
+    finally:
+        _progress.reset(mark)
