@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import typing
 
 import msgspec
@@ -57,11 +58,20 @@ def to_plain(value: object) -> typing.Any:
 
 
 def parse_json(data: bytes | str) -> object:
-    """Any JSON document as plain data. Raises InvalidRequest."""
+    """Any JSON document as plain data. Raises InvalidRequest, also for a key that is there twice."""
     try:
-        return _json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        value = _json.decode(data)
+        if isinstance(value, dict | list):
+            # msgspec silently keeps the last of equal keys, so that two readers of one text may see different calls.
+            json.loads(data, object_pairs_hook=_refuse_twins)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidRequest(reason=str(error)) from None
+    return value
+
+
+def _refuse_twins(pairs: list[tuple[str, object]]) -> None:
+    if len({key for key, _ in pairs}) < len(pairs):
+        raise ValueError("an object names a key twice")
 
 
 def from_json(data: bytes | str, kind: type[T]) -> T:

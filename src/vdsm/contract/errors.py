@@ -185,6 +185,44 @@ class RecoveryInProgress(Problem):
     hint = "Try again in a few seconds."
 
 
+# ---- the call over HTTP ----------------------------------------------------------------------------------------------
+
+
+class MethodNotAllowed(Problem):
+    code, status, text = 10401, 405, "{path} does not take {method}"
+    hint = "It takes {allowed}; see /api/docs."
+
+
+class NotAcceptable(Problem):
+    code, status, text = 10402, 406, "the answer is {offered}, which the request's Accept header excludes"
+    hint = "Accept {offered}. The journal as plain JSON is at /api/v1/events/history."
+
+
+class RequestTimeout(Problem):
+    code, status, retryable, text = 10403, 408, True, "the request did not arrive within {seconds} s"
+    hint = "Send it again, in one go."
+
+
+class UnsupportedMediaType(Problem):
+    code, status, text = 10404, 415, "the body is {got}"
+    hint = "Send uncompressed JSON with Content-Type: application/json."
+
+
+class UpgradeRequired(Problem):
+    code, status, text = 10405, 426, "{method} is a two-way stream"
+    hint = "Open it as a WebSocket, or use `vdsmsh`."
+
+
+class HeadersTooLarge(Problem):
+    code, status, text = 10406, 431, "the request's head is larger than {limit} bytes or has more than {count} headers"
+    hint = "Send fewer or shorter headers."
+
+
+class ForeignOrigin(Problem):
+    code, status, text = 10407, 403, "pages of {origin} may not call this host"
+    hint = "Use a page this host serves, or a client that is no browser."
+
+
 # ---- virtual machines ------------------------------------------------------------------------------------------------
 
 
