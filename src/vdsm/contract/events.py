@@ -77,6 +77,13 @@ class TaskStatus(Event, frozen=True, kw_only=True, tag="Task_status"):
     message: str = ""
 
 
+class EventsLost(Event, frozen=True, kw_only=True, tag="Journal_lost"):
+    """The disk refused events for so long that the oldest waiting ones were dropped."""
+
+    severity: ClassVar[Severity] = Severity.ERROR
+    count: int
+
+
 class HypervisorLost(Event, frozen=True, kw_only=True, tag="Host_hypervisor_lost"):
     """The connection to libvirt broke; machines keep running, what happens to them is read again afterwards."""
 

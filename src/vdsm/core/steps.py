@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -70,7 +71,7 @@ class Operation(typing.Generic[S, P, R]):
     def args_type(self) -> typing.Any:
         hints = typing.get_type_hints(self.method, include_extras=True)
         names = list(inspect.signature(self.method).parameters)[1:]
-        return tuple[tuple(hints[name] for name in names)] if names else tuple[()]
+        return types.GenericAlias(tuple, tuple(hints[name] for name in names))
 
 
 AnyOperation = Operation[typing.Any, ..., typing.Any]
