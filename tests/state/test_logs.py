@@ -120,6 +120,7 @@ async def test_an_event_of_a_later_version_is_left_out_loudly(tmp_path: Path, ca
             )
         )
         assert await store.events.read(0, 10) == [second]
+        assert await store.events.read(0, 1) == [second], "an empty answer means the end"
         assert str(first.id) in caplog.text
 
 

@@ -40,13 +40,20 @@ class Events:
         return records
 
     async def read(self, since: int, limit: int) -> list[EventRecord]:
-        """The oldest `limit` kept events with an id above `since`."""
-        rows = await self._database.read(
+        """The oldest `limit` kept events with an id above `since`; fewer only at the end, or of a later version's."""
+        while True:
+            rows = await self._rows(since, limit)
+            records = [record for id_, text in rows if (record := _decode(id_, text))]
+            if records or not rows:
+                return records
+            since = rows[-1][0]  # nothing readable here is not the end
+
+    async def _rows(self, since: int, limit: int) -> list[tuple[int, str]]:
+        return await self._database.read(
             lambda connection: connection.execute(
                 "SELECT id, record FROM events WHERE id > ? ORDER BY id LIMIT ?", (since, limit)
             ).fetchall()
         )
-        return [record for id_, text in rows if (record := _decode(id_, text))]
 
     async def bounds(self) -> tuple[int, int]:
         """Ids of the oldest and the newest kept event; with none kept, (next id, next id - 1)."""
