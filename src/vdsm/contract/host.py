@@ -11,6 +11,8 @@ from msgspec import Meta
 from . import errors as e
 from ._verb import Kind, Wire, verb
 from .access import Privilege
+from .host_capabilities import Capabilities, HardwareInformation
+from .host_stats import HostStats
 from .task import TaskDetails, TaskInfo, TaskStatus
 from .types import JobId, Output, TaskId, Text, VmId
 from .vm_info import VmInfo, VmShortStatus
@@ -58,6 +60,27 @@ def ping2() -> None:
 @verb(kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/echo")
 def echo(message: Text) -> str:
     """Answer with the same text."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/capabilities",
+    raises=(e.HypervisorUnavailable, e.HypervisorError),
+)  # fmt: skip
+def get_capabilities() -> Capabilities:
+    """What the host is and can do: processors, memory, networks, software, machine types."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/hardware-info",
+    raises=(e.CannotRetrieveHWInfo,),
+)  # fmt: skip
+def get_hardware_info() -> HardwareInformation:
+    """What the firmware calls the computer: maker, product, serial number."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.HOST_READ, since="1.0", http="GET /host/stats")
+def get_stats() -> HostStats:
+    """How the host does now: processors, memory, networks, and how many machines it runs."""
 
 
 @verb(
