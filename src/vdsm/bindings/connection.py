@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One client's connection: uvicorn's protocols with our limits, time-outs and the client's identity added."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from email.utils import formatdate
+from typing import Any, Protocol, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.frames import Frame
+
+from vdsm.contract.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
+
+from .answers import problem_answer, raw_answer
+from .identity import Channel, tcp_channel, unix_channel
+from .options import RestOptions
+
+_MAX_FRAMES = 1024  # of one WebSocket message: empty ones cost the sender nothing
+_LINGER = 5.0  # seconds a closing connection has to take what is left for it
+
+
+class DatedState(ServerState):
+    """uvicorn's shared state, with a Date header that costs a look at the clock per request and no timer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._second = 0
+
+    def date(self) -> None:
+        """Set the header to the present second."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self.default_headers = [(b"date", formatdate(now, usegmt=True).encode())]
+
+
+class Place(Protocol):
+    """Where connections are counted."""
+
+    options: RestOptions
+
+    def entered(self, guest: Guest) -> None: ...
+
+    def left(self, guest: Guest) -> None: ...
+
+
+class Guest:
+    """What the door and the application know of a connection, through a change of protocol to WebSocket as well.
+
+    Times are those of the loop; 0 stands for "not so now".
+    """
+
+    __slots__ = ("channel", "closing_since", "place", "protocol", "stalled_since", "transport", "waiting_since")
+
+    def __init__(self, place: Place, transport: asyncio.Transport, protocol: HttpConnection) -> None:
+        self.place = place
+        self.transport = transport
+        self.protocol: HttpConnection | None = protocol  # until it is a WebSocket
+        self.channel = _channel_of(transport)
+        self.waiting_since = asyncio.get_running_loop().time()  # for the rest of a request
+        self.stalled_since = 0.0  # the client does not read
+        self.closing_since = 0.0
+
+    def sweep(self, now: float) -> None:
+        """End the connection if its client is overdue."""
+        options = self.place.options
+        if self.stalled_since and now - self.stalled_since > options.stall_timeout:
+            self.transport.abort()
+        elif self.transport.is_closing():
+            self.closing_since = self.closing_since or now
+            if now - self.closing_since > _LINGER:
+                self.transport.abort()
+        elif self.waiting_since and self.protocol is not None:
+            self.protocol.check_arrival(now - self.waiting_since)
+
+
+def _channel_of(transport: asyncio.Transport) -> Channel:
+    sock = transport.get_extra_info("socket")
+    peer = transport.get_extra_info("peername")
+    if isinstance(peer, tuple):
+        tls = transport.get_extra_info("ssl_object")
+        return tcp_channel(str(peer[0]), transport.get_extra_info("peercert"), tls=tls is not None)
+    return unix_channel(sock)
+
+
+class HttpConnection(HttpToolsProtocol):
+    """HTTP/1.1, one request after the other."""
+
+    guest: Guest
+
+    def __init__(self, place: Place, config: Config, state: DatedState) -> None:
+        super().__init__(config=config, server_state=state, app_state={})
+        self._place = place
+        self._dated = state
+        self._options = place.options
+        self._partial = False  # a request has begun and not ended
+        self._in_body = False
+        self._head_size = 0  # an upper bound of the present head's
+        self._discarded = 0
+        self._refusal: Problem | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(transport)
+        self.guest = Guest(self._place, transport, self)
+        self.app_state["guest"] = self.guest
+        self._place.entered(self.guest)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._place.left(self.guest)
+
+    def data_received(self, data: bytes) -> None:
+        if self._partial and not self._in_body:
+            self._head_size += len(data)
+        super().data_received(data)
+        guest = self.guest
+        if self._partial:
+            if not self._in_body and self._head_size > self._options.max_head:
+                self._refuse(self._too_large())
+            elif not guest.waiting_since:
+                guest.waiting_since = self.loop.time()
+        elif self.timeout_keep_alive_task is None and not self._answering():
+            # Empty lines before a request stop the keep-alive timer and begin nothing.
+            guest.waiting_since = guest.waiting_since or self.loop.time()
+
+    def on_message_begin(self) -> None:
+        if len(self.pipeline) >= self._options.max_pipelined:
+            self._refusal = InvalidRequest(reason="too many requests at once")
+            raise self._refusal
+        super().on_message_begin()
+        self._partial, self._in_body, self._head_size, self._discarded = True, False, 0, 0
+
+    def on_headers_complete(self) -> None:
+        headers = self.headers
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
+        if size > self._options.max_head or len(headers) > self._options.max_headers:
+            self._refusal = self._too_large()
+            raise self._refusal
+        self._in_body = True
+        self.guest.waiting_since = 0.0
+        self._dated.date()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle.response_complete:
+            self._discarded += len(body)
+            if self._discarded > self._options.max_discarded:
+                self.transport.abort()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._partial = False
+        self.guest.waiting_since = 0.0
+        super().on_message_complete()
+
+    def check_arrival(self, seconds: float) -> None:
+        """Refuse the request that has been arriving for so long, if that is too long."""
+        if self.flow.read_paused:
+            self.guest.waiting_since = self.loop.time()  # it is us who do not read
+        elif seconds > (limit := self._options.body_timeout if self._in_body else self._options.head_timeout):
+            if self._partial:
+                self._refuse(RequestTimeout(seconds=f"{limit:g}"))
+            else:
+                self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        problem, self._refusal = self._refusal or InvalidRequest(reason=msg), None
+        self._refuse(problem)
+
+    def _answering(self) -> bool:
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        return cycle is not None and not cycle.response_complete
+
+    def _too_large(self) -> Problem:
+        return HeadersTooLarge(limit=self._options.max_head, count=self._options.max_headers)
+
+    def _refuse(self, problem: Problem) -> None:
+        if self._answering() and self.cycle.response_started:
+            self.transport.abort()  # in the middle of another answer there is no place for this one
+            return
+        self.transport.write(raw_answer(problem_answer(problem, "")))
+        self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.guest.stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.guest.stalled_since = 0.0
+        super().resume_writing()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """An upgrade we do not know is answered as if it had not been asked for; that is no news for the log."""
+
+
+class WebSocketConnection(WebSocketsSansIOProtocol):
+    """A WebSocket that began as one of the requests above."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any]) -> None:
+        super().__init__(config=config, server_state=server_state, app_state=app_state)
+        self._guest: Guest = app_state["guest"]
+        self._guest.protocol = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._guest.place.left(self._guest)
+
+    def handle_cont(self, event: Frame) -> None:
+        if len(self.frames) >= _MAX_FRAMES:
+            self.transport.abort()
+            return
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        if not self.writable.is_set():
+            self.transport.abort()  # it asks for answers and does not read them
+            return
+        super().handle_ping()
+
+    def pause_writing(self) -> None:
+        self._guest.stalled_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._guest.stalled_since = 0.0
+        super().resume_writing()
