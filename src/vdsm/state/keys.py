@@ -17,14 +17,6 @@ class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def open(self) -> None:
-        """Free the keys of calls that a crash cut off before they had a task or an answer: nobody will settle them."""
-
-        def free(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM keys WHERE task_id = '' AND answer IS NULL")
-
-        await self._database.write(free)
-
     async def claim(self, caller: str, key: str, claim: Claim) -> Claim | None:
         """Take the key; if it was taken before, the earlier claim."""
         return await self._database.write(lambda connection: _claim(connection, caller, key, claim))

@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdsm.contract.errors import StateUnavailable
-
 from .audit import Audit
 from .database import Database
 from .events import Events
@@ -44,11 +42,6 @@ class Store:
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.database.open()
-        try:
-            await self.keys.open()
-        except StateUnavailable:
-            await self.database.close()
-            raise
 
     async def close(self) -> None:
         await self.database.close()

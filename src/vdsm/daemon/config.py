@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an administrator may set. The descriptions here are the manual: `vdsmd --show-config` prints them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from vdsm.contract.access import Role
+
+Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
+Directory = Annotated[str, Meta(pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]
+File = Directory
+Count = Annotated[int, Meta(ge=1, le=10_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=3600)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the text says where and what to do."""
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the file. An empty path stands for the usual place, which depends on who runs the daemon."""
+
+
+class Daemon(Section, frozen=True, kw_only=True):
+    """The process itself."""
+
+    owner: Annotated[
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9_.-]{1,64}$",
+            description="The owner's name in the mark that vdsm leaves in the machines it makes. Machines with another"
+            " mark, or none, are shown and never touched.",
+        ),
+    ] = "vdsm"
+    state_directory: Annotated[
+        Directory, Meta(description="What survives a restart: tasks, events, audit, tokens, certificates.")
+    ] = ""
+    run_directory: Annotated[Directory, Meta(description="The socket and the process id.")] = ""
+    drain_seconds: Annotated[
+        float,
+        Meta(ge=0, le=300, description="How long calls and steps under way may still take when the daemon is stopped."),
+    ] = 10.0
+
+
+class Log(Section, frozen=True, kw_only=True):
+    """What the daemon says about itself, on standard error."""
+
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Meta(description="The least severe level shown.")
+    ] = "INFO"
+    format: Annotated[Literal["text", "json"], Meta(description="Lines for people, or one JSON object a line.")] = (
+        "text"
+    )
+
+
+class Libvirt(Section, frozen=True, kw_only=True):
+    """The hypervisor."""
+
+    uri: Annotated[
+        Text, Meta(description="libvirt's connection. Empty: qemu:///system for root, qemu:///session for anyone else.")
+    ] = ""
+
+
+class Vm(Section, frozen=True, kw_only=True):
+    """Virtual machines."""
+
+    directories: Annotated[
+        list[Directory],
+        Meta(description="Files below these directories may be given to machines: disks, discs, kernels. No others."),
+    ] = []
+
+
+class Rest(Section, frozen=True, kw_only=True):
+    """The REST door."""
+
+    enabled: Annotated[bool, Meta(description="Whether there is one.")] = True
+    socket: Annotated[File, Meta(description="The unix socket for local users; empty: api.sock in run_directory.")] = ""
+    socket_mode: Annotated[
+        str, Meta(pattern="^0?[0-7]{3}$", description="Its permissions, in octal; [access] says what a user may do.")
+    ] = "0660"
+    socket_group: Annotated[Text, Meta(description="The group that owns it; empty: the daemon's own.")] = ""
+    listen: Annotated[
+        Text,
+        Meta(
+            description='The address to listen on for TLS connections, "0.0.0.0" or "::" for all; empty: none. Needs'
+            " the certificates that `vdsmd pki init` makes."
+        ),
+    ] = ""
+    port: Annotated[int, Meta(ge=0, le=65535, description="The port there; 0: any that is free.")] = 54321
+    certificate: Annotated[
+        File, Meta(description="The host's certificate; empty: pki/host.pem in state_directory.")
+    ] = ""
+    key: Annotated[File, Meta(description="Its private key; empty: pki/host.key in state_directory.")] = ""
+    ca: Annotated[
+        File, Meta(description="The authority whose client certificates count; empty: pki/ca.pem in state_directory.")
+    ] = ""
+    revoked: Annotated[File, Meta(description="That authority's list of revoked certificates (PEM); empty: none.")] = ""
+    tokens: Annotated[
+        bool, Meta(description="Whether a bearer token opens the door to a client without a certificate.")
+    ] = True
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """What a client can take of this host, on every door."""
+
+    connections: Annotated[Count, Meta(description="Open at once, over all.")] = 512
+    connections_per_peer: Annotated[
+        Count, Meta(description="Open at once from one address; a local user counts as one.")
+    ] = 256
+    body_bytes: Annotated[Count, Meta(description="The largest request body.")] = 2_097_152
+    head_bytes: Annotated[Count, Meta(description="The largest request line with its headers.")] = 32_768
+    handshake_seconds: Annotated[Seconds, Meta(description="For TLS to agree.")] = 10.0
+    head_seconds: Annotated[Seconds, Meta(description="For a request's headers to arrive.")] = 10.0
+    body_seconds: Annotated[Seconds, Meta(description="For its body to arrive.")] = 30.0
+    stall_seconds: Annotated[Seconds, Meta(description="For a client that does not read its answer.")] = 30.0
+    idle_seconds: Annotated[int, Meta(ge=1, le=3600, description="Between two requests on one connection.")] = 75
+
+
+class Access(Section, frozen=True, kw_only=True):
+    """Who may do what: viewer, operator or admin. root and the daemon's own user are always admin."""
+
+    users: Annotated[
+        dict[str, Role], Meta(description='Local users by name, as in { alice = "operator" }; no one else is let in.')
+    ] = {}
+    groups: Annotated[
+        dict[str, Role], Meta(description="Local groups by name; the strongest role a user has counts.")
+    ] = {}
+    certificates: Annotated[
+        dict[str, Role],
+        Meta(description='Client certificates by any of their names, as in { "engine.example.org" = "admin" }.'),
+    ] = {}
+    any_certificate: Annotated[
+        Literal["", "viewer", "operator", "admin"],
+        Meta(description="The role of a certificate of the authority that is not named here; empty: it is not let in."),
+    ] = ""
+
+
+class Events(Section, frozen=True, kw_only=True):
+    """The journal of events."""
+
+    keep: Annotated[Count, Meta(description="How many; the oldest go first.")] = 100_000
+
+
+class Audit(Section, frozen=True, kw_only=True):
+    """The trail of changes and refusals."""
+
+    keep: Annotated[Count, Meta(description="How many records; the oldest go first.")] = 100_000
+
+
+class Simulate(Section, frozen=True, kw_only=True):
+    """The pretended host of `vdsmd --simulate`; without that flag nothing here counts."""
+
+    machines: Annotated[int, Meta(ge=0, le=100_000, description="How many machines run from the start.")] = 3
+    faults: Annotated[
+        Text, Meta(description='What goes wrong, as in "start:error=boom,times=1;samples:delay=2;reset:hang".')
+    ] = ""
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The file's tables."""
+
+    daemon: Daemon = Daemon()
+    log: Log = Log()
+    libvirt: Libvirt = Libvirt()
+    vm: Vm = Vm()
+    rest: Rest = Rest()
+    limits: Limits = Limits()
+    access: Access = Access()
+    events: Events = Events()
+    audit: Audit = Audit()
+    simulate: Simulate = Simulate()
+
+    @property
+    def pki(self) -> Path:
+        return Path(self.daemon.state_directory) / "pki"
+
+    @property
+    def database(self) -> Path:
+        """The directory of the state file: one of its own, so that images beside it stay readable for QEMU."""
+        return Path(self.daemon.state_directory) / "db"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The usual places for whoever runs the daemon."""
+
+    root: bool
+    config: Path
+    state: Path
+    run: Path
+    images: tuple[str, ...]
+
+    @staticmethod
+    def of_process() -> Place:
+        """For root the system's, for others the XDG directories."""
+        system = ("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv")
+        if os.geteuid() == 0:
+            return Place(True, Path("/etc/vdsm/vdsmd.toml"), Path("/var/lib/vdsm"), Path("/run/vdsm"), system)
+        home = Path.home()
+        return Place(
+            root=False,
+            config=_xdg("XDG_CONFIG_HOME", home / ".config") / "vdsm/vdsmd.toml",
+            state=_xdg("XDG_STATE_HOME", home / ".local/state") / "vdsm",
+            run=_xdg("XDG_RUNTIME_DIR", Path(f"/run/user/{os.geteuid()}")) / "vdsm",
+            images=(*system, f"{_xdg('XDG_DATA_HOME', home / '.local/share') / 'vdsm'}", f"{home}"),
+        )
+
+
+def load(file: Path | None, place: Place) -> Config:
+    """The effective configuration: `file`, or the usual one if it is there. Raises ConfigError."""
+    wanted = file or place.config
+    try:
+        text = wanted.read_bytes()
+    except FileNotFoundError:
+        if file is not None:
+            raise ConfigError(
+                f"{file}: there is no such file; `vdsmd --show-config` prints one to begin with"
+            ) from None
+        text = b""
+    except OSError as error:
+        raise ConfigError(f"{wanted}: it cannot be read: {error.strerror}") from None
+    return _filled(parse(text, f"{wanted}"), place)
+
+
+def parse(text: bytes, name: str) -> Config:
+    """Raises ConfigError that begins with `name`."""
+    try:
+        return msgspec.convert(tomllib.loads(text.decode()), Config)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: it is not UTF-8 (byte {error.start})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: it is not TOML: {error}") from None
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_where(str(error))}; `vdsmd --show-config` explains every key") from None
+
+
+def _where(error: str) -> str:
+    """msgspec's "... - at `$.rest.port`" in the words of the file: "[rest] port: ..."."""
+    reason, _, path = error.rpartition(" - at ")
+    section, _, key = path.strip("`").removeprefix("$").removeprefix(".").partition(".")
+    if not reason:
+        reason, section, key = error, "", ""
+    if "unknown field" in reason:
+        unknown = reason.split("`")[1]
+        kind: Any = Config.__annotations__ if not section else type(getattr(Config(), section)).__annotations__
+        near = difflib.get_close_matches(unknown, list(kind), 1)
+        reason = f"there is no {'key' if section else 'table'} {unknown!r}" + (
+            f", did you mean {near[0]!r}?" if near else ""
+        )
+    return (
+        " ".join(part for part in (f"[{section}]" if section else "", key) if part) + (": " if section else "") + reason
+    )
+
+
+def _filled(config: Config, place: Place) -> Config:
+    """With the usual places where nothing was said."""
+    state = config.daemon.state_directory or f"{place.state}"
+    run = config.daemon.run_directory or f"{place.run}"
+    replace = msgspec.structs.replace
+    rest = config.rest
+    return replace(
+        config,
+        daemon=replace(config.daemon, state_directory=state, run_directory=run),
+        libvirt=Libvirt(uri=config.libvirt.uri or ("qemu:///system" if place.root else "qemu:///session")),
+        vm=Vm(directories=config.vm.directories or list(place.images)),
+        rest=replace(
+            rest,
+            socket=rest.socket or f"{run}/api.sock",
+            certificate=rest.certificate or f"{state}/pki/host.pem",
+            key=rest.key or f"{state}/pki/host.key",
+            ca=rest.ca or f"{state}/pki/ca.pem",
+        ),
+    )
+
+
+def _xdg(name: str, default: Path) -> Path:
+    value = os.environ.get(name, "")
+    return Path(value) if value.startswith("/") else default
