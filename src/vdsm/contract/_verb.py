@@ -84,6 +84,7 @@ class Verb(typing.Generic[P, R]):
     since: str
     route: Route
     params: type[msgspec.Struct]
+    positional: tuple[str, ...]  # python names of the parameters that may be given by position
     result: typing.Any
     raises: tuple[type[Problem], ...]
     emits: tuple[type[Event], ...]
@@ -153,9 +154,9 @@ def verb(
             raise ContractError(f"{method}: no result type")
         result = hints.pop("return")
         names = {p: wire_name(h, p) for p, h in hints.items()}
+        signature = inspect.signature(stub).parameters.values()
         fields = [
-            (p.name, hints[p.name]) if p.default is p.empty else (p.name, hints[p.name], p.default)
-            for p in inspect.signature(stub).parameters.values()
+            (p.name, hints[p.name]) if p.default is p.empty else (p.name, hints[p.name], p.default) for p in signature
         ]
         title = method.replace(".", "")
         params = msgspec.defstruct(
@@ -179,6 +180,7 @@ def verb(
             since=since,
             route=Route(http_method, re.sub(r"{(\w+)}", lambda m: "{" + names.get(m[1], m[1]) + "}", path)),
             params=params,
+            positional=tuple(p.name for p in signature if p.kind is not p.KEYWORD_ONLY),
             result=result,
             raises=raises,
             emits=emits,

@@ -38,7 +38,6 @@ def schema_hook(kind: type) -> dict[str, object]:
 
 
 _wire = msgspec.json.Encoder(enc_hook=_reveal)
-_shown = msgspec.json.Encoder(enc_hook=_mask)
 _json = msgspec.json.Decoder()
 
 
@@ -47,9 +46,9 @@ def to_json(value: object) -> bytes:
     return _wire.encode(value)
 
 
-def to_shown_json(value: object) -> bytes:
-    """What may be kept or looked at by others: secrets as `***`."""
-    return _shown.encode(value)
+def to_shown(value: object) -> typing.Any:
+    """Plain data that may be kept or looked at by others: secrets as `***`."""
+    return msgspec.to_builtins(value, enc_hook=_mask)
 
 
 def to_plain(value: object) -> typing.Any:

@@ -152,17 +152,12 @@ class TooBusy(Problem):
 
 class ObjectBusy(Problem):
     code, status, retryable, text = 10006, 409, True, "{what} is being changed by {holder}"
-    hint = "Wait for it (`vdsmsh task watch {holder}`) or stop it (`vdsmsh task stop {holder}`)."
+    hint = "Try again in a moment; if it is a task, watch or stop it: `vdsmsh task watch {holder}`."
 
 
 class IdempotencyConflict(Problem):
     code, status, text = 10007, 409, "the idempotency key {key} was used for a different call"
     hint = "Use a new key for a new call."
-
-
-class CallInProgress(Problem):
-    code, status, retryable, text = 10008, 409, True, "the first call with the idempotency key {key} is still running"
-    hint = "Try again in a moment with the same key."
 
 
 class StateUnavailable(Problem):

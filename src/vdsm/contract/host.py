@@ -6,8 +6,6 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
-from msgspec import Meta
-
 from . import errors as e
 from ._verb import Kind, Wire, verb
 from .access import Privilege

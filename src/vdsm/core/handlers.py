@@ -44,7 +44,7 @@ class Context(typing.Protocol):
     @typing.overload
     async def run(self, *steps: Step, answer: Op[R], about: str = "") -> R: ...
 
-    def allowances(self, noun: str, subject: object, holder: str) -> Sequence[Allowance]:
+    def allowances(self, noun: str, subject: object, object_id: str) -> Sequence[Allowance]:
         """For each verb of the noun whether this caller may call it on the subject now."""
 
 
