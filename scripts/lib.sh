@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the scripts share: words for people, Debian packages, the virtual environment. Sourced, never run.
+
+set -euo pipefail
+umask 022
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=$ROOT/.venv
+# The system's own: an interpreter below somebody's home directory cannot be run by anybody else.
+PYTHON=/usr/bin/python3
+
+PYTHON_PACKAGES=(python3 python3-venv)
+# libvirt's Python binding comes as source only.
+BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
+# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests.
+HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
+    ovmf iproute2)
+
+# cache_dir, state_dir: where downloads, and what must last, belong.
+cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }
+state_dir() { if is_root; then echo /var/lib/vdsm; else echo "${XDG_STATE_HOME:-$HOME/.local/state}/vdsm"; fi; }
+
+is_root() { [ "$(id -u)" = 0 ]; }
+
+say() { printf '==> %s\n' "$*"; }
+note() { printf '    %s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+
+# die WHAT [REMEDY...]: one line each.
+die() {
+    printf 'error: %s\n' "$1" >&2
+    shift
+    [ $# = 0 ] || printf '       %s\n' "$@" >&2
+    exit 1
+}
+
+# quietly TITLE COMMAND...: run it with its output aside and show that it lives; if it fails, say so with the last of
+# that output and return its status.
+quietly() {
+    local title=$1 log pid status=0
+    shift
+    log=$(mktemp --tmpdir vdsm-setup.XXXXXX)
+    say "$title"
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    show_life "$pid"
+    wait "$pid" || status=$?
+    if [ "$status" != 0 ]; then
+        warn "that failed with status $status; the end of its output:"
+        tail -n 20 "$log" >&2
+    fi
+    rm -f "$log"
+    return "$status"
+}
+
+# A counter of seconds on a terminal; elsewhere a line now and then.
+show_life() {
+    local start=$SECONDS passed
+    while kill -0 "$1" 2>/dev/null; do
+        passed=$((SECONDS - start))
+        if [ -t 1 ]; then
+            printf '\r    %d s ' "$passed"
+        elif [ "$passed" -gt 0 ] && [ $((passed % 20)) = 0 ]; then
+            note "still at it after $passed s"
+            sleep 0.8
+        fi
+        sleep 0.2
+    done
+    [ ! -t 1 ] || printf '\r          \r'
+}
+
+# Of these Debian packages, those that are not installed.
+missing_packages() {
+    local package
+    for package; do
+        [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s\n' "$package"
+    done
+}
+
+apt_get() { DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@"; }
+
+# need_packages WHY PACKAGE...: install what is missing, or, without the right to, say how.
+need_packages() {
+    local why=$1 missing
+    shift
+    command -v apt-get >/dev/null || die "this needs Debian's apt-get, which is not here" "install by other means: $*"
+    mapfile -t missing < <(missing_packages "$@")
+    [ ${#missing[@]} != 0 ] || return 0
+    is_root || die "Debian packages are missing: ${missing[*]}" "as root: apt-get install --no-install-recommends ${missing[*]}"
+    if ! apt_get --simulate --no-install-recommends install "${missing[@]}" >/dev/null 2>&1; then
+        update_package_lists
+    fi
+    quietly "Installing packages $why: ${missing[*]}" apt_get --no-install-recommends install "${missing[@]}" && return
+    # Package lists older than the archive name files that are no longer there.
+    update_package_lists
+    quietly "Installing them again" apt_get --no-install-recommends install "${missing[@]}" ||
+        die "apt-get could not install ${missing[*]}" "look at the lines above: no network, or a broken package?"
+}
+
+update_package_lists() {
+    quietly "Fetching Debian's package lists" apt_get update ||
+        die "apt-get update failed" "check the network and /etc/apt/sources.list*"
+}
+
+# ensure_venv [dev]: .venv with everything pinned, and vdsm itself in place ("editable"). The stamp in it says what
+# it was made from, so that the next time costs nothing.
+ensure_venv() {
+    local profile=${1:-run} lock stamp=$VENV/.stamp have=
+    exec {lock}<"$ROOT"
+    flock "$lock"
+    [ ! -e "$stamp" ] || have=$(<"$stamp")
+    case $have in
+    "dev $(venv_key)") ;;
+    "run $(venv_key)") [ "$profile" = run ] || fill_venv dev ;;
+    dev\ *) fill_venv dev ;; # it had the tools: keep them
+    *) fill_venv "$profile" ;;
+    esac
+    exec {lock}<&-
+}
+
+venv_key() {
+    { printf '%s\n' "$ROOT"; "$PYTHON" --version; cat "$ROOT"/requirements*.txt "$ROOT/pyproject.toml"; } 2>&1 | sha256sum | cut -c1-64
+}
+
+# Made by the system's Python, and for this place: its scripts carry the path.
+venv_is_sound() {
+    [ -x "$VENV/bin/pip" ] && head -n 1 "$VENV/bin/pip" | grep -qF "$VENV/bin/" &&
+        [ "$("$VENV/bin/python" -c 'import sys; print(sys.base_prefix, *sys.version_info)' 2>/dev/null)" = \
+            "$("$PYTHON" -c 'import sys; print(sys.base_prefix, *sys.version_info)')" ]
+}
+
+fill_venv() {
+    local profile=$1 requirements=$ROOT/requirements.txt
+    [ "$profile" = run ] || requirements=$ROOT/requirements-dev.txt
+    need_packages "for a Python environment" "${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}"
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$PYTHON is older than 3.11" "use Debian 12 or newer"
+    rm -f "$VENV/.stamp"
+    if ! venv_is_sound; then
+        rm -rf "$VENV"
+        quietly "Making a Python environment in .venv" "$PYTHON" -m venv "$VENV" || die "could not make $VENV"
+    fi
+    quietly "Installing the pinned Python packages (libvirt's is compiled; about half a minute)" \
+        install_pins "$requirements" || die "pip could not install the pinned packages" "is there a network?"
+    printf '%s %s\n' "$profile" "$(venv_key)" >"$VENV/.stamp"
+}
+
+# Isolation off: pip would fetch build tools of its own choice, unpinned, for each source package.
+install_pins() {
+    "$VENV/bin/pip" install --disable-pip-version-check --require-hashes -r "$ROOT/requirements-build.txt" &&
+        "$VENV/bin/pip" install --disable-pip-version-check --require-hashes --no-build-isolation -r "$1" &&
+        "$VENV/bin/pip" install --disable-pip-version-check --no-deps --no-build-isolation -e "$ROOT"
+}
