@@ -160,6 +160,11 @@ class IdempotencyConflict(Problem):
     hint = "Use a new key for a new call."
 
 
+class HostUnreachable(Problem):
+    code, status, retryable, text = 10012, 503, True, "the host at {host} does not answer: {reason}"
+    hint = "Check that its daemon runs and that the network lets us through; nothing here needs a restart afterwards."
+
+
 class StateUnavailable(Problem):
     code, status, retryable, text = 10009, 507, True, "the daemon cannot write its state: {reason}"
     hint = "Free space on the file system of {directory}; nothing was changed."
