@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# What the scripts share: words for people, Debian packages, the virtual environment. Sourced, never run.
+# What the scripts share: words for people, Debian packages, the virtual environment, libvirt. Sourced, never run.
 
 set -euo pipefail
 umask 022
@@ -10,10 +10,12 @@ VENV=$ROOT/.venv
 # The system's own: an interpreter below somebody's home directory cannot be run by anybody else.
 PYTHON=/usr/bin/python3
 
+# shellcheck disable=SC2034 # for those who source this
 PYTHON_PACKAGES=(python3 python3-venv)
 # libvirt's Python binding comes as source only.
 BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
 # libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests.
+# shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
     ovmf iproute2)
 
@@ -103,10 +105,10 @@ update_package_lists() {
         die "apt-get update failed" "check the network and /etc/apt/sources.list*"
 }
 
-# ensure_venv [dev]: .venv with everything pinned, and vdsm itself in place ("editable"). The stamp in it says what
+# ensure_venv run|dev: .venv with everything pinned, and vdsm itself in place ("editable"). The stamp in it says what
 # it was made from, so that the next time costs nothing.
 ensure_venv() {
-    local profile=${1:-run} lock stamp=$VENV/.stamp have=
+    local profile=$1 lock stamp=$VENV/.stamp have=
     exec {lock}<"$ROOT"
     flock "$lock"
     [ ! -e "$stamp" ] || have=$(<"$stamp")
@@ -151,4 +153,86 @@ install_pins() {
     "$VENV/bin/pip" install --disable-pip-version-check --require-hashes -r "$ROOT/requirements-build.txt" &&
         "$VENV/bin/pip" install --disable-pip-version-check --require-hashes --no-build-isolation -r "$1" &&
         "$VENV/bin/pip" install --disable-pip-version-check --no-deps --no-build-isolation -e "$ROOT"
+}
+
+# What the scripts start they note, so that only that is stopped again. A process is its id and the moment it began:
+# ids are used again.
+book() { echo "$(state_dir)/scripts"; }
+
+birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+note_started() {
+    mkdir -p "$(book)"
+    printf '%s %s\n' "$2" "$(birth "$2")" >"$(book)/$1"
+}
+
+# started NAME: the id of that process if it was noted and still runs.
+started() {
+    local pid born
+    { read -r pid born <"$(book)/$1"; } 2>/dev/null || return 1
+    [ -n "$born" ] && [ "$(birth "$pid")" = "$born" ] && echo "$pid"
+}
+
+# stop_started NAME [SECONDS]: ask it to end and wait for that.
+stop_started() {
+    local pid patience=${2:-30} waited=0
+    if pid=$(started "$1"); then
+        kill -TERM "$pid" 2>/dev/null || true
+        while started "$1" >/dev/null; do
+            [ "$waited" -lt $((patience * 5)) ] || die "$1 (process $pid) did not end within $patience s" "see its log"
+            sleep 0.2
+            waited=$((waited + 1))
+        done
+    fi
+    rm -f "$(book)/$1"
+}
+
+libvirt_uri() { if is_root; then echo qemu:///system; else echo qemu:///session; fi; }
+
+libvirt_answers() { timeout 30 virsh -c "$(libvirt_uri)" version >/dev/null 2>&1; }
+
+# libvirtd, started if none answers: by systemd where it rules, else by hand. A user's own libvirtd starts by itself.
+ensure_libvirt() {
+    libvirt_answers && return
+    if ! is_root; then
+        virsh -c qemu:///session version >&2 || true
+        die "libvirt does not answer on qemu:///session" "its own words are above"
+    fi
+    say "Starting libvirtd: none answers here"
+    if [ -d /run/systemd/system ]; then
+        systemctl start libvirtd || die "systemd could not start libvirtd" "see: journalctl -u libvirtd"
+        mkdir -p "$(book)" && echo libvirtd >"$(book)/libvirtd.service"
+    else
+        start_by_hand virtlogd
+        start_by_hand libvirtd
+    fi
+    local waited=0
+    until libvirt_answers; do
+        [ "$waited" -lt 60 ] || die "libvirtd was started and does not answer" "see /var/log/libvirt/libvirtd.log"
+        sleep 0.5
+        waited=$((waited + 1))
+    done
+}
+
+# One that runs already keeps its pid file locked and makes this fail, which is fine.
+start_by_hand() {
+    "$1" -d >/dev/null 2>&1 || return 0
+    note_started "$1" "$(cat "/run/$1.pid")"
+}
+
+# The libvirtd that ensure_libvirt started, unless a machine of whomever runs on it.
+stop_libvirt() {
+    [ -e "$(book)/libvirtd.service" ] || started libvirtd >/dev/null || return 0
+    if [ -n "$(virsh -c qemu:///system list --name 2>/dev/null)" ]; then
+        note "libvirtd runs on: there are other machines on it"
+        return
+    fi
+    if [ -e "$(book)/libvirtd.service" ]; then
+        systemctl stop libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd
+        rm -f "$(book)/libvirtd.service"
+    else
+        stop_started libvirtd
+        stop_started virtlogd
+    fi
+    note "libvirtd stopped"
 }
