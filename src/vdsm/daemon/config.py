@@ -16,7 +16,8 @@ from msgspec import Meta
 from vdsm.contract.access import Role
 
 Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
-Directory = Annotated[str, Meta(pattern=r"^(/[^\x00-\x1f\x7f]*)?$")]
+_ABSOLUTE = r"^(/[^\x00-\x1f\x7f]*)?$"
+Directory = Annotated[str, Meta(pattern=_ABSOLUTE)]
 File = Directory
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
@@ -249,7 +250,9 @@ def _where(error: str) -> str:
     section, _, key = path.strip("`").removeprefix("$").removeprefix(".").partition(".")
     if not reason:
         reason, section, key = error, "", ""
-    if "unknown field" in reason:
+    if repr(_ABSOLUTE) in reason:
+        reason = "expected an absolute path"
+    elif "unknown field" in reason:
         unknown = reason.split("`")[1]
         kind: Any = Config.__annotations__ if not section else type(getattr(Config(), section)).__annotations__
         near = difflib.get_close_matches(unknown, list(kind), 1)

@@ -23,13 +23,16 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._calls = Counter("vdsm_calls", "Calls by verb and what came of them.", ["method", "verdict"])
-        self._seconds = Histogram("vdsm_call_seconds", "How long calls took.", ["noun"], buckets=BUCKETS)
+        self._calls = Counter(
+            "vdsm_calls", "Calls by verb and what came of them.", ["method", "verdict"], registry=self._registry
+        )
+        self._seconds = Histogram(
+            "vdsm_call_seconds", "How long calls took.", ["noun"], buckets=BUCKETS, registry=self._registry
+        )
         self._counted: dict[tuple[str, str], Counter] = {}
         self._timed: dict[str, Histogram] = {}
         self._readings: list[Callable[[], Metric]] = []
-        for part in (self._calls, self._seconds, self):
-            self._registry.register(part)
+        self._registry.register(self)
         ProcessCollector(registry=self._registry)
 
     def observe(self, method: str, verdict: str, seconds: float) -> None:
