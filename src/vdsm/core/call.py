@@ -106,6 +106,7 @@ class Call:
         self._ran = True
         if self.planning:
             raise Planned(steps)
+        written = self.entry.verb.kind is Kind.TASK
         row = TaskRow(
             id=self._task_id or self.holder,
             verb=self.entry.verb.method,
@@ -113,11 +114,11 @@ class Call:
             caller=self.caller,
             flow_id=self.flow_id,
             created=time.time(),
-            steps=[StepRow(title=s.title, do=s.do.row(), undo=s.undo.row() if s.undo else None) for s in steps],
-            answer=answer.row() if answer else None,
+            steps=[StepRow.of(s) if written else StepRow.titled(s) for s in steps],
+            answer=answer.row() if answer and written else None,
             locks=self._held,
         )
-        if self.entry.verb.kind is Kind.TASK:
+        if written:
             if self.before_task is not None:
                 await self.before_task(row.id)
             await self._tasks.execute(row, list(steps), self._begun)

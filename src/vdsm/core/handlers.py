@@ -23,7 +23,7 @@ T = typing.TypeVar("T", contravariant=True)
 class Precondition(typing.Protocol[T]):
     """One reason to refuse a verb on an object: the problem, or None while the verb is allowed."""
 
-    def __call__(self, subject: T) -> Problem | None: ...
+    def __call__(self, subject: T, /) -> Problem | None: ...
 
 
 class Context(typing.Protocol):

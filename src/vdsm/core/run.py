@@ -30,6 +30,15 @@ class StepRow(msgspec.Struct, kw_only=True):
     undo: OpRow | None
     state: StepState = StepState.PENDING
 
+    @staticmethod
+    def of(step: Step) -> StepRow:
+        return StepRow(title=step.title, do=step.do.row(), undo=step.undo.row() if step.undo else None)
+
+    @staticmethod
+    def titled(step: Step) -> StepRow:
+        """For a step that is never written: of an ACTION, which is over at once."""
+        return StepRow(title=step.title, do=OpRow(step.do.name, msgspec.Raw(b"[]")), undo=None)
+
 
 class TaskRow(msgspec.Struct, kw_only=True):
     """A task on disk: enough to go on, or back, without the code that began it."""

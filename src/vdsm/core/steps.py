@@ -48,6 +48,7 @@ class Op(typing.Generic[R]):
     run: Callable[[], Awaitable[R]]
 
     def row(self) -> OpRow:
+        """Raises TypeError for arguments that cannot be written down; a `Secret` is one on purpose."""
         return OpRow(self.name, msgspec.Raw(msgspec.json.encode(self.args)))
 
 

@@ -48,9 +48,9 @@ class Tokens:
         """Wait for notes of use that are being written."""
         await asyncio.gather(*self._notes)
 
-    async def authenticate(self, secret: str, channel: str) -> Caller | None:
+    async def authenticate(self, secret: Secret, channel: str) -> Caller | None:
         """Who shows this secret, unless it is unknown, revoked or expired."""
-        digest = _digest(secret)
+        digest = _digest(secret.reveal())
         stored = self._by_name.get(self._by_digest.get(digest, ""))
         now = time.time()
         if stored is None or not hmac.compare_digest(stored.digest, digest):

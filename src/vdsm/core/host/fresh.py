@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A value that is read when somebody asks, and reused while it is fresh."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Fresh(Generic[T]):
+    """Many who ask at once share one reading; nobody asks, nothing is read."""
+
+    def __init__(
+        self, read: Callable[[], Awaitable[T]], max_age: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
+        self._max_age = max_age
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._held: tuple[float, T] | None = None  # when it was read, and the value
+
+    async def get(self) -> T:
+        async with self._lock:
+            if self._held is None or self._clock() - self._held[0] > self._max_age:
+                self._held = (self._clock(), await self._read())
+            return self._held[1]
+
+    async def read_again(self) -> T:
+        """Whatever its age."""
+        self._held = None
+        return await self.get()
+
+    @property
+    def last(self) -> T | None:
+        """As it was read last, however long ago."""
+        return self._held[1] if self._held else None

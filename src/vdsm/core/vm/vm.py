@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs on virtual machines: what they check and which steps they take."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+import xml.etree.ElementTree as ET
+
+import msgspec
+
+from vdsm.contract import ByteStream, host, vm
+from vdsm.contract.errors import VMExists
+from vdsm.contract.types import Secret
+from vdsm.contract.vm import ConflictAction
+from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
+from vdsm.contract.vm_params import DiskFormat, VmParams
+from vdsm.contract.vm_stats import VmStats
+from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.hypervisor import Hypervisor
+from vdsm.core.steps import Step
+
+from . import build, raw, xml
+from .files import AllowedFiles
+from .machine import Machine
+from .operations import VmOperations
+from .preconditions import has_display, has_serial, may_continue, not_paused, ours, running, stopped
+from .stats import Sampler
+from .table import Table
+
+
+class Vms:
+    """`owner` is written into the mark of every machine made here."""
+
+    def __init__(
+        self, hypervisor: Hypervisor, table: Table, operations: VmOperations, files: AllowedFiles, owner: str
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._table = table
+        self._do = operations
+        self._files = files
+        self._owner = owner
+        self._sampler = Sampler(hypervisor)
+
+    def subject(self, vm_id: str) -> Machine:
+        return self._table.get(vm_id)
+
+    # ---- making and removing ---------------------------------------------------------------------------------------
+
+    @handles(vm.create)
+    async def create(self, ctx: Context, vm_params: VmParams, *, vm_id: str | None = None) -> VmInfo:
+        vm_id, name, document = await self._design(ctx, vm_params, vm_id, kept=False)
+        return await ctx.run(
+            Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id)),
+            Step(f"start {name}", self._do.start(vm_id, vm_params.launch_paused), self._do.cut(vm_id, 0)),
+            answer=self._do.info(vm_id),
+            about=vm_id,
+        )
+
+    @handles(vm.define)
+    async def define(
+        self, ctx: Context, vm_params: VmParams, *, vm_id: str | None = None, autostart: bool = False
+    ) -> VmInfo:
+        vm_id, name, document = await self._design(ctx, vm_params, vm_id, kept=True)
+        steps = [Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id))]
+        if autostart:
+            steps.append(Step("let it start with the host", self._do.set_autostart(vm_id, True)))
+        return await ctx.run(*steps, answer=self._do.info(vm_id), about=vm_id)
+
+    @handles(vm.undefine, requires=(ours, stopped))
+    async def undefine(self, ctx: Context, vm_id: str) -> None:
+        machine = self._table.get(vm_id)
+        again = self._do.define(vm_id, machine.domain.xml)
+        await ctx.run(Step(f"remove the definition of {machine.name}", self._do.undefine(vm_id), again))
+
+    async def _design(self, ctx: Context, params: VmParams, vm_id: str | None, *, kept: bool) -> tuple[str, str, str]:
+        """Id, name and document of a new machine; its id and name are held until the call ends."""
+        facts = await self._hypervisor.facts()
+        if params.xml is None:
+            name, vm_id = params.name or "", vm_id or str(uuid.uuid4())
+            root = build.domain(await self._admit(params), vm_id, facts)
+        else:
+            root = raw.check(params.xml)
+            name, given = raw.identity(root)
+            vm_id = given or vm_id or str(uuid.uuid4())
+            raw.adapt(root, name, vm_id, facts)
+            await self._admit_raw(root)
+        await ctx.hold(f"vm:{vm_id}", f"vm-name:{name}")
+        if self._table.find(vm_id) is not None:
+            raise VMExists(what=f"with the id {vm_id}")
+        if self._table.named(name) is not None:
+            raise VMExists(what=f"named {name}")
+        xml.set_mark(root, self._owner, kept=kept)
+        return vm_id, name, xml.text_of(root)
+
+    async def _admit(self, params: VmParams) -> VmParams:
+        disks = [
+            msgspec.structs.replace(disk, path=await self._files.admit(disk.path, disk.format)) for disk in params.disks
+        ]
+        plain = {
+            name: await self._files.admit(path, None)
+            for name in ("cdrom", "kernel", "initrd")
+            if (path := getattr(params, name)) is not None
+        }
+        return msgspec.structs.replace(params, disks=disks, **plain)
+
+    async def _admit_raw(self, root: ET.Element) -> None:
+        for path, image_format in raw.paths(root):
+            await self._files.admit(path, DiskFormat(image_format) if image_format else None)
+
+    # ---- power -----------------------------------------------------------------------------------------------------
+
+    @handles(vm.start, requires=(ours, stopped))
+    async def start(self, ctx: Context, vm_id: str, *, paused: bool = False) -> VmInfo:
+        name = self._table.get(vm_id).name
+        step = Step(f"start {name}", self._do.start(vm_id, paused), self._do.cut(vm_id, 0))
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+    @handles(vm.destroy, requires=(ours,))
+    async def destroy(self, ctx: Context, vm_id: str, *, graceful_attempts: int = 1) -> None:
+        machine = self._table.get(vm_id)
+        steps = [Step(f"cut the power of {machine.name}", self._do.cut(vm_id, graceful_attempts))]
+        if not machine.view.kept:
+            steps.append(Step(f"forget {machine.name}", self._do.forget(vm_id)))
+        await ctx.run(*steps)
+
+    # Not exclusive: while the guest makes up its mind it may still be paused, or its power cut.
+    @handles(vm.shutdown, requires=(ours, running, not_paused), exclusive=False)
+    async def shutdown(
+        self,
+        ctx: Context,
+        vm_id: str,
+        *,
+        delay: float = 0.0,
+        message: str = "",
+        reboot: bool = False,
+        timeout: float = 120.0,
+        force: bool = False,
+    ) -> None:
+        what = "reboot" if reboot else "power off"
+        steps = [Step(f"wait {delay:g} s", self._do.delay(delay))] if delay else []
+        steps.append(Step(f"ask the guest to {what}", self._do.ask(vm_id, reboot, timeout, force)))
+        if force:
+            steps.append(Step(f"{what} without it, if need be", self._do.insist(vm_id, reboot)))
+        await ctx.run(*steps)
+
+    @handles(vm.pause, requires=(ours, running))
+    async def pause(self, ctx: Context, vm_id: str) -> VmInfo:
+        name = self._table.get(vm_id).name
+        return await ctx.run(Step(f"stop the CPUs of {name}", self._do.suspend(vm_id)), answer=self._do.info(vm_id))
+
+    @handles(vm.cont, requires=(ours, running, may_continue))
+    async def cont(self, ctx: Context, vm_id: str) -> VmInfo:
+        name = self._table.get(vm_id).name
+        return await ctx.run(Step(f"let {name} run", self._do.resume(vm_id)), answer=self._do.info(vm_id))
+
+    @handles(vm.reset, requires=(ours, running))
+    async def reset(self, ctx: Context, vm_id: str) -> None:
+        await ctx.run(Step(f"reset {self._table.get(vm_id).name}", self._do.reset(vm_id)))
+
+    # ---- settings --------------------------------------------------------------------------------------------------
+
+    @handles(vm.set_autostart, requires=(ours,))
+    async def set_autostart(self, ctx: Context, vm_id: str, enabled: bool) -> None:
+        what = "let it start with the host" if enabled else "do not start it with the host"
+        await ctx.run(Step(what, self._do.set_autostart(vm_id, enabled)))
+
+    @handles(vm.rename, requires=(ours, stopped))
+    async def rename(self, ctx: Context, vm_id: str, name: str) -> VmInfo:
+        await ctx.hold(f"vm-name:{name}")
+        if self._table.named(name) is not None:
+            raise VMExists(what=f"named {name}")
+        step = Step(f"rename {self._table.get(vm_id).name} to {name}", self._do.rename(vm_id, name))
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+    @handles(vm.change_cd, requires=(ours,))
+    async def change_cd(self, ctx: Context, vm_id: str, drive_spec: str) -> VmInfo:
+        path = await self._files.admit(drive_spec, None) if drive_spec else ""
+        step = Step(f"insert {path}" if path else "eject the disc", self._do.change_cd(vm_id, path))
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+    @handles(vm.set_ticket, requires=(ours, running, has_display))
+    async def set_ticket(
+        self,
+        ctx: Context,
+        vm_id: str,
+        password: Secret,
+        ttl: int,
+        existing_conn_action: ConflictAction = ConflictAction.DISCONNECT,
+        params: dict[str, str] = {},  # noqa: B006 as in the contract; it is not written to
+    ) -> None:
+        step = Step("set the console's password", self._do.set_ticket(vm_id, password, ttl, existing_conn_action))
+        await ctx.run(step)
+
+    # ---- looking ---------------------------------------------------------------------------------------------------
+
+    @handles(vm.list_)
+    async def list_(self, ctx: Context) -> list[VmSummary]:
+        await self._sampler.refresh_if_running(self._table)
+        return sorted((row.summary(self._sampler.cpu_percent(row.vm_id)) for row in self._table), key=_by_name)
+
+    @handles(vm.get_info)
+    async def get_info(self, ctx: Context, vm_id: str) -> VmInfo:
+        return self._table.get(vm_id).info()
+
+    @handles(vm.get_stats)
+    async def get_stats(self, ctx: Context, vm_id: str) -> list[VmStats]:
+        machine = self._table.get(vm_id)
+        await self._sampler.refresh_if_running([machine])
+        return [self._sampler.stats(machine)]
+
+    @handles(vm.explain)
+    async def explain(self, ctx: Context, vm_id: str) -> Explanation:
+        machine = self._table.get(vm_id)
+        allowances = ctx.allowances(vm.NOUN.lower(), machine, vm_id)
+        return Explanation(object_id=vm_id, name=machine.name, status=machine.status.value, verbs=list(allowances))
+
+    @handles(vm.screenshot, requires=(ours, running, has_display))
+    async def screenshot(self, ctx: Context, vm_id: str) -> Screenshot:
+        mime, picture = await self._hypervisor.screenshot(vm_id)
+        return Screenshot(data=base64.b64encode(picture).decode(), encoding="base64", mime_type=mime)
+
+    @handles(vm.console, requires=(ours, running, has_serial))
+    async def console(self, ctx: Context, vm_id: str, *, force: bool = False) -> ByteStream:
+        return await self._hypervisor.open_console(vm_id, force=force)
+
+    @handles(host.get_vm_list)
+    async def get_vm_list(
+        self,
+        ctx: Context,
+        *,
+        full_status: bool = False,
+        vm_list: list[str] = [],  # noqa: B006
+        only_uuid: bool = False,
+    ) -> list[VmShortStatus]:
+        return [row.short() for row in self._ours(vm_list)]
+
+    @handles(host.get_vm_full_list)
+    async def get_vm_full_list(
+        self,
+        ctx: Context,
+        *,
+        vm_list: list[str] = [],  # noqa: B006
+    ) -> list[VmInfo]:
+        return [row.info() for row in self._ours(vm_list)]
+
+    @handles(host.get_all_vm_stats)
+    async def get_all_vm_stats(self, ctx: Context) -> list[VmStats]:
+        machines = self._ours([])
+        await self._sampler.refresh_if_running(machines)
+        return [self._sampler.stats(row) for row in machines]
+
+    @handles(host.dumpxmls)
+    async def dumpxmls(
+        self,
+        ctx: Context,
+        *,
+        vm_list: list[str] = [],  # noqa: B006
+    ) -> dict[str, str]:
+        wanted = [self._table.get(vm_id) for vm_id in vm_list] or self._ours([])
+        return {row.vm_id: (await self._hypervisor.domain(row.vm_id)).xml for row in wanted}
+
+    def _ours(self, vm_list: list[str]) -> list[Machine]:
+        return [row for row in self._table if row.ours and (not vm_list or row.vm_id in vm_list)]
+
+
+def _by_name(summary: VmSummary) -> str:
+    return summary.vm_name
