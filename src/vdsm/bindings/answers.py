@@ -24,7 +24,6 @@ PROBLEM_JSON = (b"content-type", rfc9457.MEDIA_TYPE.encode())
 NO_SNIFF = (b"x-content-type-options", b"nosniff")
 NO_STORE = (b"cache-control", b"no-store")
 REVALIDATE = (b"cache-control", b"private, no-cache")
-STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 _RETRY_AFTER = (b"retry-after", b"1")  # seconds; what is busy or starting now mostly is not a second later
 

@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame
 
 from vdsm.contract.errors import HeadersTooLarge, InvalidRequest, Problem, RequestTimeout
+from vdsm.core.caller import Caller
 
 from .answers import problem_answer, raw_answer
 from .identity import Channel, tcp_channel, unix_channel
@@ -55,13 +56,23 @@ class Guest:
     Times are those of the loop; 0 stands for "not so now".
     """
 
-    __slots__ = ("channel", "closing_since", "place", "protocol", "stalled_since", "transport", "waiting_since")
+    __slots__ = (
+        "caller",
+        "channel",
+        "closing_since",
+        "place",
+        "protocol",
+        "stalled_since",
+        "transport",
+        "waiting_since",
+    )
 
     def __init__(self, place: Place, transport: asyncio.Transport, protocol: HttpConnection) -> None:
         self.place = place
         self.transport = transport
         self.protocol: HttpConnection | None = protocol  # until it is a WebSocket
         self.channel = _channel_of(transport)
+        self.caller: Caller | None = None  # whom the channel proves, once the application has asked
         self.waiting_since = asyncio.get_running_loop().time()  # for the rest of a request
         self.stalled_since = 0.0  # the client does not read
         self.closing_since = 0.0
