@@ -15,6 +15,7 @@ import msgspec
 
 from vdsm.contract.access import Role
 from vdsm.contract.errors import Unauthenticated
+from vdsm.contract.types import Secret
 from vdsm.core.caller import Caller
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h, Linux 4.13; Python 3.11 has no name for it
@@ -56,7 +57,7 @@ def _strongest(roles: list[Role]) -> Role | None:
     return max(roles, key=_RANK.__getitem__, default=None)
 
 
-TokenCheck = Callable[[str, str], Awaitable[Caller | None]]
+TokenCheck = Callable[[Secret, str], Awaitable[Caller | None]]
 """(secret, channel's label) -> who has that token, if it is good."""
 
 
@@ -86,7 +87,7 @@ class Identity:
             raise Unauthenticated(reason="this host takes no tokens")
         if wait := self._backoff.wait(channel.peer):
             raise Unauthenticated(reason=f"too many bad tokens came from {channel.peer}: wait {wait:.0f} s")
-        caller = await self._check_token(secret.strip(), self._label(channel))
+        caller = await self._check_token(Secret(secret.strip()), self._label(channel))
         if caller is None:
             self._backoff.failed(channel.peer)
             raise Unauthenticated(reason="the token is unknown, expired or revoked")
