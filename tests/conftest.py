@@ -3,9 +3,59 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from harness.daemon import Daemon, remove_domains
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def uri() -> str:
+    """The libvirt that belongs to whoever runs the tests."""
+    return "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the names of one test's machines begin with."""
+    return f"vdsmtest-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory like tmp_path whose files QEMU may read: under qemu:///system it runs as another user."""
+    path = Path(tempfile.mkdtemp(prefix="vdsmtest-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def guest() -> Path:
+    """A directory with vmlinuz and initrd.gz of a small Linux: scripts/guest makes it, once."""
+    made = subprocess.run([ROOT / "scripts/guest"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert made.returncode == 0, f"scripts/guest: {made.stdout}{made.stderr}"
+    cache = os.environ.get("XDG_CACHE_HOME") or f"{Path.home()}/.cache"
+    return Path("/var/cache" if os.geteuid() == 0 else cache) / "vdsm/guest"
+
+
+@pytest.fixture
+def daemon(open_path: Path, prefix: str, uri: str) -> Iterator[Daemon]:
+    """A vdsmd on real libvirt, not started yet."""
+    made = Daemon(open_path, prefix, uri=uri)
+    yield made
+    made.end()
+    remove_domains(uri, prefix)
