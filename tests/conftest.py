@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from harness.daemon import Daemon, remove_domains
 
 ROOT = Path(__file__).parent.parent

@@ -38,8 +38,8 @@ class Daemon:
         """Write the configuration; `more` is TOML that follows the tables every test needs."""
         self.file.write_text(
             f'[libvirt]\nuri = "{self.uri}"\n[vm]\ndirectories = ["{self.images}"]\n'
-            f'[daemon]\nowner = "{self.prefix}"\nstate_directory = "{self.home}/state"\nrun_directory = "{self.home}/run"\n'
-            + more
+            f'[daemon]\nowner = "{self.prefix}"\n'
+            f'state_directory = "{self.home}/state"\nrun_directory = "{self.home}/run"\n' + more
         )
 
     def launch(self, *arguments: str, program: tuple[str, ...] = ("-m", "vdsm.daemon")) -> subprocess.Popen[bytes]:
