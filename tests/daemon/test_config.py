@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vdsm.contract.access import Role
+from vdsm.client.address import local_socket
 from vdsm.daemon.config import Config, ConfigError, Place, load, parse
 from vdsm.daemon.show import to_toml
 
@@ -47,17 +48,18 @@ def test_others_get_their_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_RUNTIME_DIR", f"{tmp_path}/run")
-    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
+    (tmp_path / "run").mkdir()
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     place = Place.of_process()
     config = load(None, place)
     assert place.config == tmp_path / ".config/vdsm/vdsmd.toml"
     assert config.daemon.state_directory == f"{tmp_path}/.local/state/vdsm"
-    assert config.rest.socket == f"{tmp_path}/run/vdsm/api.sock"
+    assert config.rest.socket == f"{tmp_path}/run/vdsm/api.sock" == local_socket()
     assert config.libvirt.uri == "qemu:///session"
     assert f"{tmp_path}/.local/share/vdsm" in config.vm.directories
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "not/absolute")
-    assert load(None, Place.of_process()).daemon.run_directory == "/run/user/1234/vdsm"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")  # as without a login manager
+    assert load(None, Place.of_process()).rest.socket == f"{tmp_path}/.cache/vdsm/api.sock" == local_socket()
 
 
 def test_what_is_set_counts_and_other_paths_follow(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def local_socket() -> str:
     if os.geteuid() == 0:
         return "/run/vdsm/api.sock"
     runtime = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    if not os.path.isdir(runtime):  # no login manager made it
+        runtime = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return f"{runtime}/vdsm/api.sock"
 
 
