@@ -37,6 +37,16 @@ die() {
     exit 1
 }
 
+# with_lock DIRECTORY COMMAND...: one at a time. The lock is descriptor 9, which nothing that stays may inherit.
+with_lock() {
+    local directory=$1
+    shift
+    exec 9<"$directory"
+    flock 9
+    "$@"
+    exec 9<&-
+}
+
 # quietly TITLE COMMAND...: run it with its output aside and show that it lives; if it fails, say so with the last of
 # that output and return its status.
 quietly() {
@@ -44,7 +54,7 @@ quietly() {
     shift
     log=$(mktemp --tmpdir vdsm-setup.XXXXXX)
     say "$title"
-    "$@" >"$log" 2>&1 </dev/null &
+    "$@" >"$log" 2>&1 </dev/null 9<&- &
     pid=$!
     show_life "$pid"
     wait "$pid" || status=$?
@@ -107,10 +117,10 @@ update_package_lists() {
 
 # ensure_venv run|dev: .venv with everything pinned, and vdsm itself in place ("editable"). The stamp in it says what
 # it was made from, so that the next time costs nothing.
-ensure_venv() {
-    local profile=$1 lock stamp=$VENV/.stamp have=
-    exec {lock}<"$ROOT"
-    flock "$lock"
+ensure_venv() { with_lock "$ROOT" refresh_venv "$1"; }
+
+refresh_venv() {
+    local profile=$1 stamp=$VENV/.stamp have=
     [ ! -e "$stamp" ] || have=$(<"$stamp")
     case $have in
     "dev $(venv_key)") ;;
@@ -118,7 +128,6 @@ ensure_venv() {
     dev\ *) fill_venv dev ;; # it had the tools: keep them
     *) fill_venv "$profile" ;;
     esac
-    exec {lock}<&-
 }
 
 venv_key() {
@@ -189,7 +198,7 @@ stop_started() {
 
 libvirt_uri() { if is_root; then echo qemu:///system; else echo qemu:///session; fi; }
 
-libvirt_answers() { timeout 30 virsh -c "$(libvirt_uri)" version >/dev/null 2>&1; }
+libvirt_answers() { timeout 30 virsh -c "$(libvirt_uri)" version >/dev/null 2>&1 9<&-; }
 
 # libvirtd, started if none answers: by systemd where it rules, else by hand. A user's own libvirtd starts by itself.
 ensure_libvirt() {
@@ -216,7 +225,7 @@ ensure_libvirt() {
 
 # One that runs already keeps its pid file locked and makes this fail, which is fine.
 start_by_hand() {
-    "$1" -d >/dev/null 2>&1 || return 0
+    "$1" -d >/dev/null 2>&1 9<&- || return 0
     note_started "$1" "$(cat "/run/$1.pid")"
 }
 
