@@ -116,7 +116,7 @@ def camel(name: str) -> str:
 
 
 def param_name(name: str) -> str:
-    """The published style for parameters: camelCase with a trailing `ID` or `ID`s kept in capitals (`vmID`, `taskID`)."""
+    """The published style for parameters: camelCase, a trailing `ID` in capitals (`vmID`, `taskID`)."""
     return re.sub(r"Id$", "ID", camel(name))
 
 

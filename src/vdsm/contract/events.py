@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens on a host, as types. Names are the published ones (`VM_status`) where the published API has the event."""
+"""What happens on a host, as types. Names are the published ones (`VM_status`) where there is one."""
 
 from __future__ import annotations
 

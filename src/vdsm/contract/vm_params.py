@@ -6,6 +6,7 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 from ._verb import Needs
@@ -139,5 +140,6 @@ class VmParams(Input, frozen=True, kw_only=True):
             raise ValueError("bootOrder names a device twice")
 
 
-_DEFAULTS = dict(zip(VmParams.__struct_fields__, VmParams.__struct_defaults__, strict=True))
-_SHAPE = [f for f in VmParams.__struct_fields__ if f not in ("xml", "launch_paused")]
+_FIELDS = msgspec.structs.fields(VmParams)
+_DEFAULTS = {f.name: f.default if f.default_factory is msgspec.NODEFAULT else f.default_factory() for f in _FIELDS}
+_SHAPE = [name for name in _DEFAULTS if name not in ("xml", "launch_paused")]

@@ -30,6 +30,7 @@ from vdsm.contract.errors import (
 from vdsm.contract.events import EventFilter, EventRecord, Gap
 from vdsm.contract.outcome import Outcome
 
+from . import flow
 from .call import Call, Planned
 from .caller import Caller
 from .entries import entries_of, shown
@@ -104,6 +105,7 @@ class LocalBridge:
         begun = time.perf_counter()
         call = Call(self._entries[verb.method], caller, flow_id, self._locks, self._tasks, self._entries)
         verdict = "ok"
+        mark = flow.current.set(call.flow_id)
         try:
             self._admit(call, params, text_numbers)
             if verb.mutates:
@@ -125,6 +127,7 @@ class LocalBridge:
                 await self._note(call, params, verdict, begun)
             raise problem from (None if problem is error else error)
         finally:
+            flow.current.reset(mark)
             self._meter.observe(verb.method, verdict, time.perf_counter() - begun)
 
     async def open(

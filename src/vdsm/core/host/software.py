@@ -11,6 +11,8 @@ from vdsm.contract.host_capabilities import OsName, OsVersion, SoftwarePackageIn
 from vdsm.core.ports.hypervisor import HypervisorFacts
 from vdsm.core.ports.machine import SystemRelease
 
+_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+)*")
+
 SUPPORTED_ENGINES = ["4.2", "4.3", "4.4", "4.5"]
 
 # Published name -> the distribution's names, the first that is installed counts.
@@ -58,16 +60,12 @@ def package_info(version: str, tag: str) -> SoftwarePackageInfo:
     Readers expect `<digits and dots>-<digits and dots>.<text>` and drop what differs.
     """
     upstream, _, revision = version.rpartition(":")[2].partition("-")
-    number = re.match(r"[0-9]+(\.[0-9]+)*", upstream)
+    number = _NUMBERS.match(upstream)
     words = re.sub(r"[^0-9A-Za-z]+", ".", revision).strip(".")
-    count = re.match(r"([0-9]+(\.|$))*", words)
+    count = _NUMBERS.match(words)
     digits = count[0] if count else ""
-    text = words[len(digits) :]
-    if not digits and (glued := re.match("[0-9]+", text)):
-        digits, text = glued[0], text[glued.end() :]
-    return SoftwarePackageInfo(
-        version=number[0] if number else "0", release=f"{digits.strip('.') or '0'}.{text or tag}"
-    )
+    text = words[len(digits) :].strip(".")
+    return SoftwarePackageInfo(version=number[0] if number else "0", release=f"{digits or '0'}.{text or tag}")
 
 
 def own_package(tag: str) -> SoftwarePackageInfo:

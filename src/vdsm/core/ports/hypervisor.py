@@ -62,7 +62,7 @@ class NicSample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DomainSample(msgspec.Struct, frozen=True, kw_only=True):
-    """What one domain used so far. `answers` is false when QEMU did not reply and only the kernel's counters are new."""
+    """What one domain used so far. With `answers` false QEMU did not reply; only the kernel's counters are new."""
 
     vm_id: str
     state: DomainState

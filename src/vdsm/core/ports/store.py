@@ -34,7 +34,7 @@ class EventLog(Protocol):
         """The oldest `limit` kept events with an id above `since`."""
 
     async def bounds(self) -> tuple[int, int]:
-        """Ids of the oldest and the newest event ever given out that are kept; with none kept, (next id, next id - 1)."""
+        """Ids of the oldest and the newest event that are kept; with none kept, (next id, next id - 1)."""
 
 
 class StoredTask(msgspec.Struct, frozen=True, kw_only=True):

@@ -118,15 +118,15 @@ class Table:
 
     async def resync(self, vm_id: str) -> Machine | None:
         """Read one domain again, its state as well; None if it is gone."""
-        return await self._read(vm_id, with_state=True)
+        return await self._read(vm_id, "read again", with_state=True)
 
-    async def _read(self, vm_id: str, *, with_state: bool) -> Machine | None:
+    async def _read(self, vm_id: str, reason: str, *, with_state: bool) -> Machine | None:
         try:
             domain = await self._hypervisor.domain(vm_id)
         except NoSuchVM:
             self._remove(vm_id)
             return None
-        return self._put(domain, reason="devices", with_state=with_state)
+        return self._put(domain, reason=reason, with_state=with_state)
 
     # ---- events ----------------------------------------------------------------------------------------------------
 
@@ -188,19 +188,24 @@ class Table:
     async def _apply(self, event: DomainEvent) -> None:
         row = self._rows.get(event.vm_id)
         if event.kind is DomainEventKind.UNDEFINED:
-            await self._read(event.vm_id, with_state=False)  # a running domain lives on without its definition
+            await self._read(event.vm_id, "", with_state=False)  # a running domain lives on without its definition
             return
         if row is None:
-            if (row := await self._read(event.vm_id, with_state=False)) is not None:
+            if (row := await self._read(event.vm_id, "", with_state=False)) is not None:
                 self._note_phase(row, event)
                 self._settle(row, event.detail or event.kind.value)
             return
+        reason = event.detail or event.kind.value
         if (state := status.AFTER_EVENT.get(event.kind)) is not None:
             row.domain = msgspec.structs.replace(row.domain, state=state, reason=event.detail)
         self._note_phase(row, event)
-        self._settle(row, event.detail or event.kind.value)
+        if event.kind is not DomainEventKind.STARTED:  # a start is told with the document of the running machine
+            self._settle(row, reason)
         if event.kind in _NEW_DOCUMENT:
-            await self._read(event.vm_id, with_state=False)
+            try:
+                await self._read(event.vm_id, reason, with_state=False)
+            finally:
+                self._settle(row, reason)
         if event.kind in (DomainEventKind.DEFINED, DomainEventKind.DEVICES):
             self.announce(event.vm_id, event.detail or "devices")
 
@@ -245,10 +250,10 @@ class Table:
             return row
         if not with_state:
             domain = msgspec.structs.replace(domain, state=row.domain.state, reason=row.domain.reason)
-        other_devices = row.active and row.view.hash != seen.hash
+        status_before, hash_before = row.status, row.view.hash
         row.domain, row.view, row.ours = domain, seen, ours
         self._settle(row, reason)
-        if other_devices and row.active:
+        if row.active and row.status is status_before and hash_before != seen.hash:
             self._journal.publish(row.event("devices"), flow_id=self._cause(row.vm_id))
         return row
 

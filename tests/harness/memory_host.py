@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole host in memory: the real core and store over the simulated drivers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vdsm.contract import AnyVerb, vm
+from vdsm.contract.access import Role
+from vdsm.contract.events import EventRecord
+from vdsm.contract.outcome import Outcome
+from vdsm.contract.vm_info import VmInfo
+from vdsm.core.audit import Audit
+from vdsm.core.caller import Caller
+from vdsm.core.event import Events
+from vdsm.core.host.host import Host
+from vdsm.core.host.stats import VmCounts
+from vdsm.core.journal import Journal
+from vdsm.core.local import LocalBridge
+from vdsm.core.locks import Locks
+from vdsm.core.steps import Operations
+from vdsm.core.task import Boundary, Tasks
+from vdsm.core.token import Tokens
+from vdsm.core.vm.files import AllowedFiles
+from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.table import Table
+from vdsm.core.vm.vm import Vms
+from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
+from vdsm.drivers.simulated.images import SimulatedImages
+from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.computer import SimulatedMachine
+from vdsm.state.store import Store
+
+ADMIN = Caller(identity="test:admin", channel="test", role=Role.ADMIN)
+OPERATOR = Caller(identity="test:operator", channel="test", role=Role.OPERATOR)
+VIEWER = Caller(identity="test:viewer", channel="test", role=Role.VIEWER)
+
+
+@dataclass
+class Meter:
+    """Keeps what it is told."""
+
+    seen: list[tuple[str, str]] = field(default_factory=list)
+
+    def observe(self, method: str, verdict: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append((method, verdict))
+
+
+class MemoryHost:
+    """`hypervisor` outlives it when given: then it is a daemon that starts again on the same host."""
+
+    def __init__(
+        self, directory: Path | None, hypervisor: SimulatedHypervisor | None = None, at_boundary: Boundary | None = None
+    ) -> None:
+        self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
+        self.store = Store(directory)
+        self.journal = Journal(self.store.events)
+        self.locks = Locks()
+        self.meter = Meter()
+        self.tasks = Tasks(self.store.tasks, self.journal, self.locks, at_boundary)
+        self.table = Table(self.hypervisor, self.journal, "test")
+        self.operations = VmOperations(self.hypervisor, self.table)
+        files = AllowedFiles(SimulatedImages(), ["/images"])
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, "test")
+        machine, links = SimulatedMachine(), SimulatedLinks()
+        self.bridge = LocalBridge(
+            [
+                self.vms,
+                Host(machine, links, self.hypervisor, VmCounts),
+                Tokens(self.store.tokens),
+                Audit(self.store.audit),
+                Events(self.journal),
+            ],
+            tasks=self.tasks,
+            journal=self.journal,
+            locks=self.locks,
+            audit=self.store.audit,
+            keys=self.store.keys,
+            meter=self.meter,
+        )
+
+    async def open(self) -> None:
+        await self.store.open()
+        await self.journal.start()
+        await self.tasks.load(Operations(self.operations))
+        await self.table.open()
+        await self.table.loaded()
+        self.tasks.recover(self.table.loaded())
+        self.bridge.ready = True
+
+    async def close(self) -> None:
+        await self.bridge.drain(1)
+        await self.table.close()
+        await self.journal.close()
+        await self.store.close()
+
+    async def call(self, verb: AnyVerb, caller: Caller = ADMIN, **params: object) -> Any:
+        return (await self.outcome(verb, caller, **params)).result
+
+    async def outcome(self, verb: AnyVerb, caller: Caller = ADMIN, **params: object) -> Outcome[object]:
+        return await self.bridge.call(verb, params, caller)
+
+    async def events(self, since: int = 0) -> list[EventRecord]:
+        await self.journal.flush()
+        records, _ = await self.journal.read(since, 10_000)
+        return records
+
+    async def create(self, name: str = "a", **params: object) -> VmInfo:
+        made = await self.call(vm.create, vmParams={"name": name, "memory": 64, **params})
+        assert isinstance(made, VmInfo)
+        return made
