@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from vdsm.contract import host
-from vdsm.contract.errors import DeadlineExceeded, HypervisorError, HypervisorUnavailable
+from vdsm.contract.errors import DeadlineExceeded, HypervisorError, HypervisorUnavailable, TooBusy
 from vdsm.contract.host import LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats
@@ -58,7 +58,7 @@ class Host:
         """Take the first sample. Never fails: what cannot be read now is read when asked for."""
         try:
             await self._sampler.start()
-        except DeadlineExceeded as problem:
+        except (DeadlineExceeded, TooBusy) as problem:
             log.warning("no first sample of the host: %s", problem)
 
     @handles(host.ping)
@@ -124,6 +124,6 @@ class Host:
         try:
             with within(_FACTS_PATIENCE_S):
                 self._hypervisor_facts = known = await self._hypervisor.facts()
-        except (HypervisorUnavailable, HypervisorError, DeadlineExceeded) as problem:
+        except (HypervisorUnavailable, HypervisorError, DeadlineExceeded, TooBusy) as problem:
             log.info("capabilities are told from what libvirt said before: %s", problem)
         return known

@@ -2,7 +2,7 @@
 """The host's network interfaces, addresses and routes, as the kernel knows them.
 
 Names come without control characters. What cannot be read is empty, zero or None; a method only raises
-DeadlineExceeded, when the kernel does not answer in the time `deadline.remaining` leaves.
+DeadlineExceeded, when the kernel does not answer in the time `deadline.remaining` leaves, and TooBusy.
 """
 
 from __future__ import annotations

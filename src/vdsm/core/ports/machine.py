@@ -2,7 +2,7 @@
 """The computer under the host: processors, memory, firmware, system software.
 
 Texts come without control characters. What cannot be read is empty, zero or None; a method only raises
-DeadlineExceeded, when the computer itself does not answer in the time `deadline.remaining` leaves.
+DeadlineExceeded, when the computer itself does not answer in the time `deadline.remaining` leaves, and TooBusy.
 """
 
 from __future__ import annotations
