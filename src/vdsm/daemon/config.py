@@ -211,7 +211,7 @@ class Place:
             root=False,
             config=_xdg("XDG_CONFIG_HOME", home / ".config") / "vdsm/vdsmd.toml",
             state=_xdg("XDG_STATE_HOME", home / ".local/state") / "vdsm",
-            run=_xdg("XDG_RUNTIME_DIR", Path(f"/run/user/{os.geteuid()}")) / "vdsm",
+            run=_runtime(home) / "vdsm",
             images=(*system, f"{_xdg('XDG_DATA_HOME', home / '.local/share') / 'vdsm'}", f"{home}"),
         )
 
@@ -229,7 +229,10 @@ def load(file: Path | None, place: Place) -> Config:
         text = b""
     except OSError as error:
         raise ConfigError(f"{wanted}: it cannot be read: {error.strerror}") from None
-    return _filled(parse(text, f"{wanted}"), place)
+    config = parse(text, f"{wanted}")
+    if not config.rest.enabled:
+        raise ConfigError(f"{wanted}: [rest] enabled: every door is closed, so the daemon would serve nobody; open it")
+    return _filled(config, place)
 
 
 def parse(text: bytes, name: str) -> Config:
@@ -283,6 +286,12 @@ def _filled(config: Config, place: Place) -> Config:
             ca=rest.ca or f"{state}/pki/ca.pem",
         ),
     )
+
+
+def _runtime(home: Path) -> Path:
+    """Where sockets go. Without a login manager there is no runtime directory: then where libvirt has its own too."""
+    runtime = _xdg("XDG_RUNTIME_DIR", Path(f"/run/user/{os.geteuid()}"))
+    return runtime if runtime.is_dir() else _xdg("XDG_CACHE_HOME", home / ".cache")
 
 
 def _xdg(name: str, default: Path) -> Path:

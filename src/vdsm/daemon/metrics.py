@@ -68,6 +68,6 @@ class Metrics:
         for reading in self._readings:
             yield reading()
 
-    def page(self) -> tuple[str, bytes]:
-        """The media type and the text of an OpenMetrics page."""
-        return exposition.CONTENT_TYPE_LATEST, _text(self._registry)
+    def page(self) -> bytes:
+        """The text of an OpenMetrics page."""
+        return _text(self._registry)

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+from typing import TYPE_CHECKING
 
-from .config import Config
-from .pki import Authority, Certificate, PkiError
+if TYPE_CHECKING:  # the cryptography library is large, and the command line is read without it
+    from .config import Config
+    from .pki import Certificate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, config: Config) -> None:
     """Raises PkiError."""
+    from .pki import Authority
+
     authority = Authority(config.pki)
     match arguments.verb:
         case "init":
@@ -54,6 +58,8 @@ def _tell(made: list[Certificate], otherwise: str = "") -> None:
 
 def _show(found: list[Certificate]) -> None:
     if not found:
+        from .pki import PkiError
+
         raise PkiError("there are no certificates yet: `vdsmd pki init` makes them")
     now = dt.datetime.now(dt.UTC)
     for c in found:

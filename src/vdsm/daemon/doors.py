@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doors of the daemon: sockets, certificates, and who may come in."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import socket
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+from vdsm.bindings.identity import Identity, Roles
+from vdsm.bindings.listener import Door
+from vdsm.bindings.options import RestOptions
+from vdsm.bindings.rest import RestApp, Status
+from vdsm.bindings.sockets import inherited, listen_tcp, listen_unix
+from vdsm.bindings.tls import ServerTls, TlsFiles
+from vdsm.contract.access import Role
+
+from .config import Access, Config, ConfigError
+from .process import StartError
+from .wiring import House
+
+
+class Doors:
+    """`status` is what /health says."""
+
+    def __init__(self, config: Config, house: House, status: Callable[[], Status]) -> None:
+        """Raises ConfigError."""
+        self._rest = config.rest
+        options = rest_options(config)
+        identity = Identity(roles(config.access), house.tokens.authenticate if config.rest.tokens else None)
+        app = RestApp(house.bridge, identity, metrics=house.metrics.page, status=status, options=options)
+        self._door = Door(app, options)
+        self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
+        self.addresses: list[str] = []
+
+    def open(self) -> None:
+        """Listen where the configuration says, and on what systemd passes on. Raises StartError."""
+        passed = inherited(os.environ)
+        for sock in passed:
+            local = sock.family == socket.AF_UNIX
+            self._door.open(sock, None if local else self._tls())
+            self.addresses.append(_address(sock))
+        if not any(sock.family == socket.AF_UNIX for sock in passed):
+            self._open_unix()
+        if self._rest.listen and not any(sock.family != socket.AF_UNIX for sock in passed):
+            self._open_tcp()
+
+    async def close(self) -> None:
+        """Take no more connections, and let what is under way end."""
+        await self._door.close()
+
+    def _open_unix(self) -> None:
+        path = Path(self._rest.socket)
+        try:
+            self._door.open(listen_unix(path, mode=int(self._rest.socket_mode, 8), group=self._group))
+        except OSError as error:
+            raise StartError(f"[rest] socket: cannot listen at {path}: {error.strerror}") from None
+        self.addresses.append(f"{path}")
+
+    def _open_tcp(self) -> None:
+        tls, rest = self._tls(), self._rest
+        try:
+            sockets = listen_tcp(rest.listen, rest.port)
+        except OSError as error:
+            raise StartError(
+                f"[rest] listen: cannot listen at {rest.listen} port {rest.port}: {error.strerror}"
+            ) from None
+        for sock in sockets:
+            self._door.open(sock, tls)
+            self.addresses.append(_address(sock))
+
+    def _tls(self) -> ServerTls:
+        rest = self._rest
+        files = TlsFiles(
+            certificate=Path(rest.certificate),
+            key=Path(rest.key),
+            authority=Path(rest.ca),
+            revoked=Path(rest.revoked) if rest.revoked else None,
+            require_client=not rest.tokens,
+        )
+        for file in files.paths():
+            if not file.exists():
+                raise StartError(f"[rest] listen needs {file}, which is not there: `vdsmd pki init` makes it")
+        try:
+            return ServerTls(files)
+        except (OSError, ssl.SSLError) as error:  # an SSLError names no file
+            raise StartError(f"{rest.certificate}, {rest.key} and {rest.ca} cannot serve TLS: {error}") from None
+
+
+def rest_options(config: Config) -> RestOptions:
+    """The limits of the configuration, as the door takes them."""
+    limits = config.limits
+    return RestOptions(
+        max_head=limits.head_bytes,
+        max_body=limits.body_bytes,
+        max_connections=limits.connections,
+        max_connections_per_peer=limits.connections_per_peer,
+        handshake_timeout=limits.handshake_seconds,
+        head_timeout=limits.head_seconds,
+        body_timeout=limits.body_seconds,
+        stall_timeout=limits.stall_seconds,
+        keep_alive=limits.idle_seconds,
+        grace=config.daemon.drain_seconds,
+    )
+
+
+def roles(access: Access) -> Roles:
+    """Names to ids. root and the daemon's own user are admins. Raises ConfigError for a name nobody has."""
+    users = {_user_id(name): role for name, role in access.users.items()}
+    return Roles(
+        users=users | {0: Role.ADMIN, os.geteuid(): Role.ADMIN},
+        groups={_group_id(name): role for name, role in access.groups.items()},
+        certificates=access.certificates,
+        any_certificate=Role(access.any_certificate) if access.any_certificate else None,
+    )
+
+
+def _user_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise ConfigError(f"[access] users: there is no user {name!r} on this host") from None
+
+
+def _group_id(name: str) -> int:
+    try:
+        return int(name) if name.isdecimal() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError(f"[access] groups, [rest] socket_group: there is no group {name!r} on this host") from None
+
+
+def _address(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    if not isinstance(name, tuple):
+        return f"{name}"
+    host, port = name[:2]
+    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One driver for each port: the real ones, or the simulated host with its machines."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from vdsm.contract.vm_params import VmParams
+from vdsm.core.ports.hypervisor import Hypervisor
+from vdsm.core.ports.images import Images
+from vdsm.core.ports.links import Links
+from vdsm.core.ports.machine import Machine
+from vdsm.core.vm import build, xml
+from vdsm.drivers.simulated import Faults, SimulatedHypervisor, SimulatedImages
+from vdsm.drivers.simulated.computer import SimulatedMachine
+from vdsm.drivers.simulated.links import SimulatedLinks
+
+from .config import Config, ConfigError
+
+SIMULATED = uuid.UUID("5d1c7b43-0f5f-4d5e-9d0a-6f6c1d1f6a10")  # name space: a simulated machine keeps its id
+
+
+@dataclass(frozen=True, slots=True)
+class Drivers:
+    hypervisor: Hypervisor  # opened and closed by the table of machines
+    images: Images
+    machine: Machine
+    links: Links
+
+    async def close(self) -> None:
+        await self.machine.close()
+        await self.links.close()
+
+
+def real(config: Config) -> Drivers:
+    """libvirt, QEMU's tools and the Linux this runs on."""
+    from vdsm.drivers.libvirt import LibvirtHypervisor
+    from vdsm.drivers.linux.machine import LinuxMachine
+    from vdsm.drivers.netlink.links import LinuxLinks
+    from vdsm.drivers.qemu import QemuImages
+
+    return Drivers(LibvirtHypervisor(config.libvirt.uri), QemuImages(), LinuxMachine(), LinuxLinks())
+
+
+async def simulated(config: Config, machines: int) -> Drivers:
+    """A host in memory with that many running machines. Raises ConfigError."""
+    try:
+        faults = Faults.parse(config.simulate.faults)
+    except ValueError as error:
+        raise ConfigError(f"[simulate] faults: {error}") from None
+    hypervisor = SimulatedHypervisor()
+    facts = await hypervisor.facts()
+    for number in range(1, machines + 1):
+        params = VmParams(name=f"sim{number}", memory=512)
+        vm_id = f"{uuid.uuid5(SIMULATED, f'{params.name}')}"
+        root = build.domain(params, vm_id, facts)
+        xml.set_mark(root, config.daemon.owner, kept=True)
+        await hypervisor.define(xml.text_of(root))
+        await hypervisor.start(vm_id, paused=False)
+    hypervisor.faults = faults  # only now: the machines themselves are there whatever is broken
+    return Drivers(hypervisor, SimulatedImages(faults), SimulatedMachine(), SimulatedLinks())
