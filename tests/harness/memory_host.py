@@ -16,7 +16,6 @@ from vdsm.core.audit import Audit
 from vdsm.core.caller import Caller
 from vdsm.core.event import Events
 from vdsm.core.host.host import Host
-from vdsm.core.host.stats import VmCounts
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
@@ -69,7 +68,7 @@ class MemoryHost:
         self.bridge = LocalBridge(
             [
                 self.vms,
-                Host(machine, links, self.hypervisor, VmCounts),
+                Host(machine, links, self.hypervisor, self.vms.counts),
                 Tokens(self.store.tokens),
                 Audit(self.store.audit),
                 Events(self.journal),

@@ -17,6 +17,7 @@ from vdsm.contract.errors import AccessDenied, ObjectBusy, Problem
 from vdsm.contract.task import Plan, StepInfo
 from vdsm.contract.vm_info import Allowance
 
+from . import flow
 from .caller import Caller
 from .entries import Entry
 from .locks import Locks
@@ -47,12 +48,17 @@ async def _nothing() -> None: ...
 class Call:
     """See `handlers.Context`."""
 
+    __slots__ = (
+        "_entries", "_held", "_holder", "_locks", "_ran", "_started", "_subject_id", "_task_id", "_tasks",
+        "args", "audited", "before_task", "caller", "entry", "flow_id", "planning", "replayed", "row",
+    )  # fmt: skip
+
     def __init__(
         self, entry: Entry, caller: Caller, flow_id: str, locks: Locks, tasks: Tasks, entries: Mapping[str, Entry]
     ) -> None:
         self.entry = entry
         self.caller = caller
-        self.flow_id = flow_id or uuid.uuid4().hex
+        self.flow_id = flow_id or flow.new()
         self.planning = False
         self.args: msgspec.Struct | None = None
         self.row: TaskRow | None = None

@@ -118,6 +118,8 @@ class LocalBridge:
                 raise StreamNotCarried(method=verb.method)
             if plan:
                 raise PlanNotOffered(method=verb.method)
+            if deadline is None:
+                return Outcome(await self._handle(call))
             with deadlines.within(deadline):
                 return Outcome(await self._handle(call))
         except Exception as error:
@@ -201,7 +203,7 @@ class LocalBridge:
             task = asyncio.create_task(self._work(call, deadline, key, digest), name=call.entry.verb.method)
             work = Work(call, digest, task)
             self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            task.add_done_callback(self._worked)
             if key:
                 self._keyed[call.caller.identity, key] = work
         await work.call.wait(work.task, wait)
@@ -211,6 +213,11 @@ class LocalBridge:
             task=row.record() if row else None,
             replayed=joined or work.call.replayed,
         )
+
+    def _worked(self, task: asyncio.Task[Any]) -> None:
+        self._working.discard(task)
+        if not task.cancelled():
+            task.exception()  # audited already; a detached caller never asks for it
 
     async def _work(self, call: Call, deadline: float | None, key: str, digest: str) -> object:
         begun = time.perf_counter()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 
 import msgspec
 
-from vdsm.contract.errors import NoSuchVM, Problem
+from vdsm.contract.errors import HypervisorUnavailable, NoSuchVM, Problem
 from vdsm.contract.events import HypervisorBack, HypervisorLost, VMDefined, VMRemoved
 from vdsm.core import flow
 from vdsm.core.journal import Journal, monotonic_ms
@@ -72,10 +72,12 @@ class Table:
     # ---- reading ---------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Machine]:
+        self._require()
         return iter(list(self._rows.values()))
 
     def get(self, vm_id: str) -> Machine:
         """Raises NoSuchVM."""
+        self._require()
         try:
             return self._rows[vm_id]
         except KeyError:
@@ -98,6 +100,11 @@ class Table:
         except TimeoutError:
             return False
         return True
+
+    def _require(self) -> None:
+        """An empty table is no proof that there are no machines. Raises HypervisorUnavailable."""
+        if not self._loaded.is_set():
+            raise HypervisorUnavailable(reason="it has not answered since the daemon started")
 
     # ---- writing ---------------------------------------------------------------------------------------------------
 

@@ -13,10 +13,11 @@ from vdsm.contract import ByteStream, host, vm
 from vdsm.contract.errors import VMExists
 from vdsm.contract.types import Secret
 from vdsm.contract.vm import ConflictAction
-from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
+from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmState, VmSummary
 from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
 from vdsm.core.handlers import Context, handles
+from vdsm.core.host.stats import VmCounts
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.steps import Step
 
@@ -44,6 +45,18 @@ class Vms:
 
     def subject(self, vm_id: str) -> Machine:
         return self._table.get(vm_id)
+
+    def counts(self) -> VmCounts:
+        """For the host's own statistics."""
+        states = [row.status for row in self._table if row.ours]
+        outgoing, incoming = states.count(VmState.MIGRATION_SOURCE), states.count(VmState.MIGRATION_DESTINATION)
+        return VmCounts(
+            total=len(states),
+            active=sum(state not in (VmState.DOWN, VmState.POWERING_DOWN) for state in states),
+            migrating=incoming + outgoing,
+            incoming=incoming,
+            outgoing=outgoing,
+        )
 
     # ---- making and removing ---------------------------------------------------------------------------------------
 
