@@ -7,8 +7,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from harness.memory_host import ADMIN, MemoryHost
 
+from harness.memory_host import ADMIN, MemoryHost
 from vdsm.contract import task, vm
 from vdsm.contract.errors import ObjectBusy, PlanNotOffered, TaskAborted, TaskFinished, TaskNotRevertible, UnknownTask
 from vdsm.contract.events import EventFilter, EventRecord

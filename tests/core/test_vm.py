@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from harness.memory_host import OPERATOR, VIEWER, MemoryHost
 
+from harness.memory_host import OPERATOR, VIEWER, MemoryHost
 from vdsm.contract import task, vm
 from vdsm.contract.errors import (
     AccessDenied,
@@ -24,7 +24,6 @@ from vdsm.contract.errors import (
 from vdsm.contract.task import State
 from vdsm.contract.vm_info import Accelerator, Explanation, VmInfo, VmState
 from vdsm.drivers.simulated.faults import Fault
-
 
 FOREIGN = """<domain type='qemu'><name>{name}</name><uuid>7f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11</uuid>
 <memory unit='MiB'>32</memory><os><type>hvm</type></os><devices/></domain>"""

@@ -23,9 +23,9 @@ class Locks:
         """Label of the present holder; empty if free."""
         return self._holders.get(name, "")
 
-    async def hold(self, holder: str, names: Iterable[str], *, patience: float = PATIENCE) -> None:
+    async def hold(self, holder: str, names: Iterable[str], *, patience: float | None = None) -> None:
         """Raises ObjectBusy, having taken nothing, when one of them is not free in time."""
-        until = time.monotonic() + patience
+        until = time.monotonic() + (PATIENCE if patience is None else patience)
         taken: list[str] = []
         try:
             for name in sorted(set(names)):
