@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdsm.contract.access import Role
 from vdsm.client.address import local_socket
+from vdsm.contract.access import Role
 from vdsm.daemon.config import Config, ConfigError, Place, load, parse
 from vdsm.daemon.show import to_toml
 
