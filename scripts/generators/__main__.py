@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import client
+from . import client, coverage, reference
 
-GENERATORS = (client,)
+GENERATORS = (client, coverage, reference)
 ROOT = Path(__file__).parents[2]
 
 
