@@ -42,7 +42,7 @@ def capabilities(
     packages = software.packages(installed, machine.kernel_release, hypervisor, setup.system)
     own = packages["vdsm"]
     return Capabilities(
-        kvm_enabled=True,
+        kvm_enabled=bool(hypervisor.machine_types),
         accelerator=Accelerator.KVM if hypervisor.kvm else Accelerator.TCG,
         kvm_reason="" if hypervisor.kvm else hypervisor.kvm_reason,
         vm_types=[VmType.KVM],

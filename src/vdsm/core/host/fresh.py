@@ -26,13 +26,18 @@ class Fresh(Generic[T]):
     async def get(self) -> T:
         async with self._lock:
             if self._held is None or self._clock() - self._held[0] > self._max_age:
-                self._held = (self._clock(), await self._read())
+                return await self._renew()
             return self._held[1]
 
     async def read_again(self) -> T:
         """Whatever its age."""
-        self._held = None
-        return await self.get()
+        async with self._lock:
+            return await self._renew()
+
+    async def _renew(self) -> T:
+        began, value = self._clock(), await self._read()
+        self._held = (began, value)
+        return value
 
     @property
     def last(self) -> T | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from vdsm.core.ports.links import Link, LinkCounters, LinkKind, LinkSample, LinkState
-from vdsm.drivers.files import clean, names_in, read_bytes, read_int, read_text, read_word, to_int
+from vdsm.drivers.files import clean, names_in, read_bytes, read_int, read_text, read_word
 
 _NET = "sys/class/net"
 _SPEED_MAX = 10_000_000  # Mbit/s; drivers that do not know say -1, or that as an unsigned number
@@ -29,10 +29,13 @@ def parse_counters(text: bytes) -> dict[bytes, LinkCounters]:
     """/proc/net/dev."""
     found = {}
     for line in text.splitlines()[2:]:
-        name, colon, values = line.strip().partition(b":")
-        numbers = [to_int(word.decode(errors="replace")) for word in values.split()]
-        if colon and len(numbers) >= 12:
-            rx_bytes, _, rx_errors, rx_dropped, *_, tx_bytes, _, tx_errors, tx_dropped = (n or 0 for n in numbers[:12])
+        name, _, values = line.strip().partition(b":")
+        try:
+            numbers = [int(word) for word in values.split()[:12]]
+        except ValueError:
+            continue
+        if len(numbers) == 12:
+            rx_bytes, _, rx_errors, rx_dropped, _, _, _, _, tx_bytes, _, tx_errors, tx_dropped = numbers
             found[name] = LinkCounters(
                 rx_bytes=rx_bytes,
                 rx_errors=rx_errors,
@@ -61,6 +64,8 @@ def with_details(root: Path, links: list[Link]) -> list[Link]:
 
 
 def _with_details(root: Path, link: Link, name: str) -> Link:
+    if link.kind in (LinkKind.TAP, LinkKind.OTHER):
+        return link  # a host has one for each guest, and nobody asks for more of them
     directory, ipv6 = root / _NET / name, root / "proc/sys/net/ipv6/conf" / name
     # The kernel takes addresses from advertisements when both are on; 2 accepts them on a router too.
     autoconf = read_int(ipv6 / "autoconf") == 1 and (read_int(ipv6 / "accept_ra") or 0) > 0
