@@ -207,6 +207,8 @@ class LocalBridge:
             if key:
                 self._keyed[call.caller.identity, key] = work
         await work.call.wait(work.task, wait)
+        if work.task.cancelled():  # by `drain`: the next start ends it
+            raise RecoveryInProgress()
         row = work.call.row
         return Outcome(
             work.task.result() if work.task.done() else None,

@@ -23,6 +23,8 @@ from .config import Access, Config, ConfigError
 from .process import StartError
 from .wiring import House
 
+LAST_ANSWER = 2.0  # seconds beyond the drain, to tell the callers of what was cut short
+
 
 class Doors:
     """`status` is what /health says."""
@@ -104,7 +106,7 @@ def rest_options(config: Config) -> RestOptions:
         body_timeout=limits.body_seconds,
         stall_timeout=limits.stall_seconds,
         keep_alive=limits.idle_seconds,
-        grace=config.daemon.drain_seconds,
+        grace=config.daemon.drain_seconds + LAST_ANSWER,
     )
 
 
