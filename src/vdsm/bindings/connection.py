@@ -111,7 +111,8 @@ class HttpConnection(HttpToolsProtocol):
         self._options = place.options
         self._partial = False  # a request has begun and not ended
         self._in_body = False
-        self._head_size = 0  # an upper bound of the present head's
+        self._chunk_size = 0
+        self._head_size = 0  # of the present head, in earlier chunks than that one
         self._discarded = 0
         self._refusal: Problem | None = None
 
@@ -127,8 +128,9 @@ class HttpConnection(HttpToolsProtocol):
         self._place.left(self.guest)
 
     def data_received(self, data: bytes) -> None:
+        self._chunk_size = len(data)
         if self._partial and not self._in_body:
-            self._head_size += len(data)
+            self._head_size += self._chunk_size
         super().data_received(data)
         guest = self.guest
         if self._partial:
@@ -148,9 +150,10 @@ class HttpConnection(HttpToolsProtocol):
         self._partial, self._in_body, self._head_size, self._discarded = True, False, 0, 0
 
     def on_headers_complete(self) -> None:
-        headers = self.headers
-        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
-        if size > self._options.max_head or len(headers) > self._options.max_headers:
+        options, headers = self._options, self.headers
+        # Only a large chunk can hold too large a head, and only then is it worth the exact sum.
+        large = self._head_size + self._chunk_size > options.max_head and self._exact_size() > options.max_head
+        if large or len(headers) > options.max_headers:
             self._refusal = self._too_large()
             raise self._refusal
         self._in_body = True
@@ -183,6 +186,9 @@ class HttpConnection(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         problem, self._refusal = self._refusal or InvalidRequest(reason=msg), None
         self._refuse(problem)
+
+    def _exact_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _answering(self) -> bool:
         cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request

@@ -20,12 +20,13 @@ from vdsm.core.caller import Caller
 from .answers import JSON, NO_STORE, REVALIDATE, Answer, Headers, Receive, Send
 from .fields import matches_etag
 from .requests import Bodies, Query, Request
+from .routes import Values
 from .selection import FIELDS, Selection, base_types
 
 PLAN = "plan"
 
 Identify = Callable[[Request], Awaitable[Caller]]
-Endpoint = Callable[[Request, list[str], Receive, Send], Awaitable[Answer | None]]
+Endpoint = Callable[[Request, Values, Receive, Send], Awaitable[Answer | None]]
 
 _FLAGS = {"true": True, "1": True, "": True, "false": False, "0": False}
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -43,7 +44,7 @@ class Arguments:
         if taken := {PLAN, FIELDS} & set(self.names):
             raise ContractError(f"{verb.method}: {taken} means something else in every query")
 
-    def of_path(self, values: list[str], *, typed: bool) -> dict[str, object]:
+    def of_path(self, values: Values, *, typed: bool) -> dict[str, object]:
         """`typed`: the rest is JSON, whose numbers are numbers, so those in the path must be too."""
         found: dict[str, object] = dict(zip(self.in_path, values, strict=True))
         if typed:
@@ -89,7 +90,7 @@ class Read:
         self._arguments = Arguments(verb)
         self._selection = Selection.of(verb.result)
 
-    async def __call__(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def __call__(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         request.check_accept()
         caller = await self._identify(request)
         params = self._arguments.of_path(values, typed=False)
@@ -136,7 +137,7 @@ class Change:
         self._arguments = Arguments(verb)
         self._is_task = verb.kind is Kind.TASK
 
-    async def __call__(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def __call__(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         request.check_accept()
         request.check_origin()
         caller = await self._identify(request)
@@ -194,7 +195,7 @@ class StreamOnly:
     def __init__(self, verb: AnyVerb) -> None:
         self._method = verb.method
 
-    async def __call__(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def __call__(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         raise UpgradeRequired(method=self._method)
 
 

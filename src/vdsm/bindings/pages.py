@@ -18,6 +18,7 @@ from .endpoints import Endpoint
 from .fields import matches_etag
 from .openapi import ROOT, document
 from .requests import Request
+from .routes import Values
 
 DOCS = "/api/docs"
 
@@ -61,12 +62,12 @@ class Pages:
         html = docs.render(document(self._verbs), style)
         return Page(html.encode(), _HTML, (b"content-security-policy", policy))
 
-    async def _give_openapi(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def _give_openapi(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         request.check_accept()
         return self._openapi.answer(request)
 
-    async def _give_docs(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def _give_docs(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         return self._docs.answer(request)
 
-    async def _redirect(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def _redirect(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         return Answer(302, [(b"location", DOCS.encode())])

@@ -40,10 +40,13 @@ from .openapi import ROOT
 from .options import RestOptions
 from .pages import Pages
 from .requests import Bodies, Disconnected, Request
-from .routes import Routes
+from .routes import Routes, Values
 from .stream import SocketEndpoint, Streams
 
 _log = logging.getLogger(__name__)
+
+
+_KNOWN, _KNOWN_LENGTH = 2048, 256  # paths remembered, and bytes of each
 
 
 class Status(enum.StrEnum):
@@ -74,6 +77,8 @@ class RestApp:
         self._bodies = Bodies(options or RestOptions())
         self._routes: Routes[Endpoint] = Routes()
         self._sockets: Routes[SocketEndpoint] = Routes()
+        # Clients poll the same paths again and again: what was found is kept, by the path as it was sent.
+        self._known: dict[tuple[str, bytes], tuple[Endpoint, Values]] = {}
         self._add_verbs(bridge, verbs)
         self._add_pages(Pages(verbs))
 
@@ -125,12 +130,11 @@ class RestApp:
             await send_answer(send, answer)
 
     async def _serve(self, request: Request, receive: Receive, send: Send) -> Answer | None:
-        segments = request.segments()
-        method = request.method
-        found = self._routes.find("GET" if method == "HEAD" else method, segments)
+        found = self._known.get((request.method, request.scope["raw_path"])) or self._find(request)
         if found is not None:
             endpoint, values = found
             return await endpoint(request, values, receive, send)
+        segments, method = request.segments(), request.method
         methods = self._routes.methods(segments)
         if not methods:
             raise MethodNotFound(method=f"{method} {request.path}")
@@ -140,6 +144,15 @@ class RestApp:
             return Answer(204, [NO_STORE, allow])
         refusal = MethodNotAllowed(path=request.path, method=method, allowed=allowed)
         return problem_answer(refusal, request.flow_id, allow)
+
+    def _find(self, request: Request) -> tuple[Endpoint, Values] | None:
+        found = self._routes.find("GET" if request.method == "HEAD" else request.method, request.segments())
+        path: bytes = request.scope["raw_path"]
+        if found is not None and len(path) <= _KNOWN_LENGTH:
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[request.method, path] = found
+        return found
 
     async def _serve_websocket(self, request: Request, receive: Receive, send: Send) -> None:
         await receive()  # websocket.connect
@@ -183,7 +196,7 @@ class RestApp:
 
     # ---- pages about the daemon --------------------------------------------------------------------------------------
 
-    async def _give_metrics(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def _give_metrics(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         caller = await self._identify(request)
         if not caller.may(Privilege.HOST_READ):
             _log.warning("refused: %s may not read /metrics", caller.identity)
@@ -191,7 +204,7 @@ class RestApp:
         media = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
         return Answer(200, [(b"content-type", media), NO_STORE], self._metrics())
 
-    async def _give_health(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer:
+    async def _give_health(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         status = self._status()
         body = msgspec.json.encode({"status": status})
         return Answer(200 if status is Status.OK else 503, [JSON, NO_STORE], body)

@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+Values = tuple[str, ...]
+"""Of a path's parameters, in their order."""
+
 
 class _Node(Generic[T]):
     __slots__ = ("fixed", "free", "target")
@@ -36,14 +39,14 @@ class Routes(Generic[T]):
             raise ValueError(f"{method} {path} is routed twice")
         node.target = target
 
-    def find(self, method: str, segments: Sequence[str]) -> tuple[T, list[str]] | None:
+    def find(self, method: str, segments: Sequence[str]) -> tuple[T, Values] | None:
         """The target and the values of the path's parameters."""
         root = self._roots.get(method)
         if root is None:
             return None
         values: list[str] = []
         target = _walk(root, segments, 0, values)
-        return None if target is None else (target, values)
+        return None if target is None else (target, tuple(values))
 
     def methods(self, segments: Sequence[str]) -> list[str]:
         """The methods a path takes; empty if there is no such path."""

@@ -22,6 +22,7 @@ from .endpoints import Arguments, Identify
 from .fields import accepts
 from .options import RestOptions
 from .requests import Query, Request
+from .routes import Values
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ _RECONNECT = 1000  # milliseconds a client waits before it comes back
 _NORMAL, _GOING_AWAY = 1000, 1001  # WebSocket close codes
 
 Item = EventRecord | Gap
-SocketEndpoint = Callable[[Request, list[str], Receive, Send], Awaitable[None]]
+SocketEndpoint = Callable[[Request, Values, Receive, Send], Awaitable[None]]
 
 
 class Streams:
@@ -48,7 +49,7 @@ class Streams:
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    async def events(self, request: Request, values: list[str], receive: Receive, send: Send) -> Answer | None:
+    async def events(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer | None:
         """Server-Sent Events. Raises Problem as long as nothing was sent."""
         accept = request.headers.get(b"accept", b"*/*")
         if not accepts(accept, sse.MEDIA_TYPE):
@@ -81,7 +82,7 @@ class Streams:
             if lines.quiet() >= self._heartbeat * 0.9:
                 await lines.write(sse.comment("still here"))
 
-    async def events_socket(self, request: Request, values: list[str], receive: Receive, send: Send) -> None:
+    async def events_socket(self, request: Request, values: Values, receive: Receive, send: Send) -> None:
         """The same over WebSocket: JSON texts, `{"event": ...}` and `{"gap": ...}`."""
         items = await self._subscribe(request)
         await send({"type": "websocket.accept", "headers": request.echo()})
@@ -101,7 +102,7 @@ class Streams:
         """A STREAM verb as a WebSocket: bytes both ways until either side ends."""
         arguments = Arguments(verb)
 
-        async def serve(request: Request, values: list[str], receive: Receive, send: Send) -> None:
+        async def serve(request: Request, values: Values, receive: Receive, send: Send) -> None:
             caller = await self._identify(request)
             params = arguments.of_path(values, typed=False) | arguments.of_query(request.query())
             stream = await self._bridge.open(verb, params, caller, flow_id=request.flow_id, text_numbers=True)
