@@ -91,8 +91,7 @@ def name(hint: object) -> str:
     if isinstance(hint, type) and issubclass(hint, enum.StrEnum):
         return " / ".join(f"`{member.value}`" for member in hint)
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        fields = typing.get_type_hints(hint, include_extras=True)
-        return f"{hint.__name__} {{{', '.join(f.encode_name for f in msgspec.structs.fields(hint) if f.name in fields)}}}"
+        return f"{hint.__name__} {{{', '.join(hint.__struct_encode_fields__)}}}"
     words = {"str": "text", "int": "integer", "float": "number", "bool": "boolean", "Secret": "text (secret)"}
     plain = getattr(hint, "__name__", str(hint))
     return words.get(plain, plain)
@@ -111,5 +110,5 @@ def _problems() -> list[str]:
         f"| `{slug}` | {p.code} | {p.status} | {'yes' if p.retryable else ''} | {p.text} | {p.hint} |"
         for slug, p in sorted(PROBLEMS.items())
     ]
-    head = ["## Problems", "", "| slug | code | HTTP | retry | what it says | what to do |", "|---|---|---|---|---|---|"]
-    return [*head, *rows, ""]
+    head = "| slug | code | HTTP | retry | what it says | what to do |"
+    return ["## Problems", "", head, "|---|---|---|---|---|---|", *rows, ""]

@@ -8,15 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import libvirt
 
 from vdsm.client import Host, Unreachable, connect
+from vdsm.contract.errors import RecoveryInProgress
 
 from .until import BUSY, until
+
+VDSMD = ("-m", "vdsm.daemon")
 
 
 class Daemon:
@@ -27,7 +30,7 @@ class Daemon:
         self.prefix = prefix
         self.uri = uri
         self.images = home / "images"
-        self.images.mkdir(exist_ok=True)
+        self.images.mkdir(parents=True, exist_ok=True)
         self.socket = home / "run/api.sock"
         self.log = home / "vdsmd.log"
         self.file = home / "vdsmd.toml"
@@ -42,19 +45,21 @@ class Daemon:
             f'state_directory = "{self.home}/state"\nrun_directory = "{self.home}/run"\n' + more
         )
 
-    def launch(self, *arguments: str, program: tuple[str, ...] = ("-m", "vdsm.daemon")) -> subprocess.Popen[bytes]:
-        """Begin without waiting for anything."""
+    def launch(
+        self, *arguments: str, program: Sequence[str] = VDSMD, inside: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Begin without waiting for anything. `inside` goes before the command line."""
         assert self._process is None or self._process.poll() is not None, "it runs already"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *program, "--config", str(self.file), *arguments],
+                [*inside, sys.executable, *program, "--config", str(self.file), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         return self._process
 
-    def start(self, *arguments: str, program: tuple[str, ...] = ("-m", "vdsm.daemon")) -> None:
+    def start(self, *arguments: str, program: Sequence[str] = VDSMD, inside: Sequence[str] = ()) -> None:
         """Begin and wait until it answers."""
-        process = self.launch(*arguments, program=program)
+        process = self.launch(*arguments, program=program, inside=inside)
 
         def answers() -> bool:
             assert process.poll() is None, f"vdsmd ended with {process.returncode}:\n{self.said()}"
@@ -66,7 +71,7 @@ class Daemon:
         try:
             with self.connect() as host:
                 host.host.ping2()
-        except Unreachable:
+        except (Unreachable, RecoveryInProgress):
             return False
         return True
 

@@ -52,7 +52,11 @@ class MemoryHost:
     """`hypervisor` outlives it when given: then it is a daemon that starts again on the same host."""
 
     def __init__(
-        self, directory: Path | None, hypervisor: SimulatedHypervisor | None = None, at_boundary: Boundary | None = None
+        self,
+        directory: Path | None,
+        hypervisor: SimulatedHypervisor | None = None,
+        at_boundary: Boundary | None = None,
+        owner: str = "test",
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
         self.store = Store(directory)
@@ -60,10 +64,10 @@ class MemoryHost:
         self.locks = Locks()
         self.meter = Meter()
         self.tasks = Tasks(self.store.tasks, self.journal, self.locks, at_boundary)
-        self.table = Table(self.hypervisor, self.journal, "test")
+        self.table = Table(self.hypervisor, self.journal, owner)
         self.operations = VmOperations(self.hypervisor, self.table)
         files = AllowedFiles(SimulatedImages(), ["/images"])
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, "test")
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner)
         machine, links = SimulatedMachine(), SimulatedLinks()
         self.bridge = LocalBridge(
             [

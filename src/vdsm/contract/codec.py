@@ -8,6 +8,7 @@ import typing
 
 import msgspec
 
+from . import explain
 from .errors import InvalidParams, InvalidRequest
 from .types import Secret
 
@@ -88,6 +89,6 @@ def from_plain(value: object, kind: type[T], *, text_numbers: bool = False) -> T
     try:
         return msgspec.convert(value, kind, strict=not text_numbers, dec_hook=_enter)
     except msgspec.ValidationError as error:
-        raise InvalidParams.of_validation(error) from None
+        raise InvalidParams.of_validation(explain.in_words(str(error))) from None
     except RecursionError:
         raise InvalidRequest(reason="nested too deeply") from None

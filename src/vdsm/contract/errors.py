@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
@@ -44,8 +45,7 @@ class Problem(Exception):
     hint: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        slug = "".join(f"-{c.lower()}" if c.isupper() else c for c in cls.__name__).lstrip("-")
-        cls.slug = slug
+        cls.slug = slug = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", cls.__name__).lower()
         if _problems.setdefault(slug, cls) is not cls:
             raise TypeError(f"problem {slug} is declared twice")
 
@@ -55,11 +55,11 @@ class Problem(Exception):
         self.facts = {k: str(v) for k, v in facts.items()}
 
     def __str__(self) -> str:
-        return self.text.format_map(_Lenient(self.facts))
+        return self.text.format_map(_Lenient(self.facts, path=self.path))
 
     def remedy(self) -> str:
         """What the reader can do about it."""
-        return self.hint.format_map(_Lenient(self.facts))
+        return self.hint.format_map(_Lenient(self.facts, path=self.path))
 
     def body(self, flow_id: str = "") -> ProblemBody:
         """The problem as data."""
@@ -111,13 +111,12 @@ class InvalidParams(Problem):
 
     def __init__(self, *, reason: str, path: str = "$") -> None:
         super().__init__(path=path, reason=reason)
-        self.facts["path"] = path
 
     @staticmethod
-    def of_validation(error: Exception) -> InvalidParams:
-        """From a msgspec ValidationError, whose text ends in "- at `$.path`"."""
-        reason, mark, path = str(error).rpartition(" - at ")
-        return InvalidParams(reason=reason, path=path.strip("`")) if mark else InvalidParams(reason=str(error))
+    def of_validation(text: str) -> InvalidParams:
+        """From the text of a msgspec ValidationError, which ends in "- at `$.path`"."""
+        reason, mark, path = text.rpartition(" - at ")
+        return InvalidParams(reason=reason, path=path.strip("`")) if mark else InvalidParams(reason=text)
 
 
 class InternalError(Problem):
@@ -181,7 +180,7 @@ class PlanNotOffered(Problem):
 
 
 class RecoveryInProgress(Problem):
-    code, status, retryable, text = 99, 503, True, "the daemon is still starting"
+    code, status, retryable, text = 99, 503, True, "the daemon is starting or stopping"
     hint = "Try again in a few seconds."
 
 

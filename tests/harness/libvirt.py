@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A libvirtd that belongs to one test, which may kill it: in a mount namespace with directories of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from .until import until
+
+# Everything libvirtd and virtlogd write to, hidden under empty directories.
+_NAMESPACE = """
+set -e
+settings=$(mktemp -d)
+cp /etc/libvirt/*.conf "$settings"
+for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+    mount -t tmpfs -o mode=755 tmpfs "$directory"
+done
+cp "$settings"/* /etc/libvirt
+rm -r "$settings"
+echo ready
+exec sleep infinity
+"""
+
+
+class PrivateLibvirt:
+    """Only processes begun with `inside` see it, as qemu:///system. Needs root."""
+
+    def __init__(self) -> None:
+        self._namespace = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "bash", "-c", _NAMESPACE], stdout=subprocess.PIPE
+        )
+        assert self._namespace.stdout is not None
+        assert self._namespace.stdout.readline() == b"ready\n", "no mount namespace: is this root?"
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.start()
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What to put before a command line."""
+        return ("nsenter", "--mount", "--target", str(self._namespace.pid), "--")
+
+    def run(self, *command: str) -> str:
+        """What a command inside says; empty if it fails."""
+        done = subprocess.run(
+            [*self.inside, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    def start(self) -> None:
+        for name in ("virtlogd", "libvirtd"):
+            if name not in self._daemons:
+                self._daemons[name] = subprocess.Popen(
+                    [*self.inside, name], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+                )
+        until("libvirtd answers", lambda: self.run("virsh", "-c", "qemu:///system", "version"))
+
+    def kill(self) -> None:
+        """kill -9 libvirtd; machines run on."""
+        process = self._daemons.pop("libvirtd")
+        process.kill()
+        process.wait()
+
+    def close(self, prefix: str) -> None:
+        """End everything; machines whose names begin with `prefix` are cut off too."""
+        for process in self._daemons.values():
+            process.terminate()
+        for process in self._daemons.values():
+            process.wait(60)
+        for pid in machines(prefix):
+            _end(pid)
+        self._namespace.kill()
+        self._namespace.wait()
+        if self._namespace.stdout is not None:
+            self._namespace.stdout.close()
+
+
+def machines(prefix: str) -> Sequence[int]:
+    """QEMU processes of machines whose names begin with `prefix`."""
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdecimal() and f"guest={prefix}".encode() in _read(entry / "cmdline")
+    ]
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # the process has ended
+        return b""
+
+
+def _end(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One call sheet for every door: each verb of the contract at least once, with its refusals.
+
+A line is a verb, its arguments by wire name, and the name under which an id in the answer is kept; "{name}" in a later
+argument stands for it. The machines are those of a simulated host with three of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Line(NamedTuple):
+    method: str
+    params: dict[str, Any] = {}
+    keep: str = ""  # "id" keeps the id of what the answer tells of
+    problem: str = ""  # the slug that must come instead of an answer
+
+
+NOBODY = "00000000-0000-4000-8000-000000000000"
+SHAPE = {"name": "web1", "memory": 64, "guestAgent": False, "cdrom": "/images/one.iso"}
+RAW = (
+    "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
+    "<devices><serial type='pty'/></devices></domain>"
+)
+
+SHEET = [
+    Line("Host.ping"),
+    Line("Host.ping2"),
+    Line("Host.echo", {"message": 'grüß <dich> & "mich"'}),
+    Line("Host.setLogLevel", {"level": 5}, problem="invalid-params"),
+    Line("Host.echo", {"message": "a", "massage": "b"}, problem="invalid-params"),
+    Line("Host.getCapabilities"),
+    Line("Host.getHardwareInfo"),
+    Line("Host.getStats"),
+    Line("Host.setLogLevel", {"level": "INFO", "name": "vdsm.core"}),
+    Line("Host.setLogLevel", {"level": "INFO", "name": "no.such"}, problem="no-such-logger"),
+    Line("VM.list"),
+    Line("VM.create", {"vmParams": SHAPE}, keep="web1"),
+    Line("VM.create", {"vmParams": SHAPE}, problem="vm-exists"),
+    Line("VM.create", {"vmParams": {"name": "x", "memory": -1}}, problem="invalid-params"),
+    Line("VM.create", {"vmParams": {"name": "x", "memory": 64, "kernel": "/etc/x"}}, problem="path-not-allowed"),
+    Line("VM.getInfo", {"vmID": "{web1}"}),
+    Line("VM.getInfo", {"vmID": NOBODY}, problem="no-such-vm"),
+    Line("VM.getInfo", {"vmID": "web1"}, problem="invalid-params"),
+    Line("VM.getStats", {"vmID": "{web1}"}),
+    Line("VM.explain", {"vmID": "{web1}"}),
+    Line("VM.pause", {"vmID": "{web1}"}),
+    Line("VM.shutdown", {"vmID": "{web1}"}, problem="unexpected-state"),
+    Line("VM.explain", {"vmID": "{web1}"}),
+    Line("VM.cont", {"vmID": "{web1}"}),
+    Line("VM.reset", {"vmID": "{web1}"}),
+    Line("VM.screenshot", {"vmID": "{web1}"}),
+    Line(
+        "VM.setTicket", {"vmID": "{web1}", "password": "secret", "ttl": 60, "existingConnAction": "keep", "params": {}}
+    ),
+    Line("VM.setTicket", {"vmID": "{web1}", "password": "far too long", "ttl": 60}, problem="ticket-error"),
+    Line("VM.changeCD", {"vmID": "{web1}", "driveSpec": "/images/two.iso"}),
+    Line("VM.changeCD", {"vmID": "{web1}", "driveSpec": "/etc/passwd"}, problem="path-not-allowed"),
+    Line("VM.rename", {"vmID": "{web1}", "name": "web2"}, problem="vm-is-running"),
+    Line("VM.console", {"vmID": "{web1}"}, problem="stream"),
+    Line("VM.shutdown", {"vmID": "{web1}", "timeout": 20}),
+    Line("VM.getStats", {"vmID": "{web1}"}),
+    Line("VM.rename", {"vmID": "{web1}", "name": "web2"}),
+    Line("VM.start", {"vmID": "{web1}"}),
+    Line("VM.start", {"vmID": "{web1}"}, problem="vm-is-running"),
+    Line("VM.define", {"vmParams": {"xml": RAW}, "autostart": True}, keep="raw1"),
+    Line("VM.setAutostart", {"vmID": "{raw1}", "enabled": False}),
+    Line("VM.undefine", {"vmID": "{raw1}"}),
+    Line("Host.getVMList"),
+    Line("Host.getVMFullList", {"vmList": ["{web1}"]}),
+    Line("Host.getAllVmStats"),
+    Line("Host.dumpxmls", {"vmList": ["{web1}"]}),
+    Line("VM.destroy", {"vmID": "{web1}"}),
+    Line("VM.destroy", {"vmID": "{web1}"}, problem="no-such-vm"),
+    Line("Host.getAllTasks"),
+    Line("Host.getAllTasksInfo"),
+    Line("Host.getAllTasksStatuses"),
+    Line("Host.getJobs", {"job_type": "vm"}),
+    Line("Host.getJobs", {"job_type": "none"}),
+    Line("Task.list", keep="task"),
+    Line("Task.get", {"taskID": "{task}"}),
+    Line("Task.get", {"taskID": NOBODY}, problem="unknown-task"),
+    Line("Task.getInfo", {"taskID": "{task}"}),
+    Line("Task.getStatus", {"taskID": "{task}"}),
+    Line("Task.stop", {"taskID": "{task}"}, problem="task-finished"),
+    Line("Task.revert", {"taskID": "{task}"}),
+    Line("Task.clear", {"taskID": "{task}"}),
+    Line("Task.clear", {"taskID": "{task}"}, problem="unknown-task"),
+    Line("Token.create", {"name": "backup", "role": "viewer", "ttl": 3600}),
+    Line("Token.create", {"name": "backup", "role": "viewer"}, problem="token-exists"),
+    Line("Token.list"),
+    Line("Token.revoke", {"name": "backup"}),
+    Line("Token.revoke", {"name": "backup"}, problem="no-such-token"),
+    Line("Audit.list", {"limit": 3}),
+    Line("Event.list", {"types": ["VM_status"]}),
+]
