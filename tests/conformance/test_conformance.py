@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from harness.daemon import Daemon
 from harness.memory_host import ADMIN, MemoryHost
 from harness.sheet import SHEET, Line
-
 from vdsm.client import RemoteBridge, address
 from vdsm.client.transport import Transport
 from vdsm.contract import VERBS
