@@ -25,10 +25,9 @@ rm -r "$settings"
 devices=/run/dev
 mkdir $devices
 mount -t tmpfs -o mode=755 tmpfs $devices
-cp -a /dev/{null,zero,full,random,urandom,tty,fd} $devices
+cp -a /dev/{null,zero,full,random,urandom,tty,ptmx,fd} $devices
 mkdir $devices/{pts,shm}
 mount --bind /dev/pts $devices/pts
-ln -s pts/ptmx $devices/ptmx
 mount --move $devices /dev
 echo 'namespaces = []' >>/etc/libvirt/qemu.conf # of its own for each QEMU: it cannot move these mounts
 echo ready
