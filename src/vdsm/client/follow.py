@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import secrets
 import threading
 from urllib.parse import urlencode
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from .transport import Chunks
 
+FAR = 2**53 - 1  # the largest id there can be
 SILENCE = 60.0  # seconds; the daemon sends a comment more often than that, so more silence is a dead connection
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
@@ -72,6 +74,14 @@ class Follower:
         finally:
             self.close()
 
+    def _now(self) -> str:
+        """The newest event's id. To follow from a place, not from a moment, leaves no hole if the first cut is early."""
+        reply = self._transport.request("GET", f"{ROOT}/events/history?since={FAR}&limit=1", timeout=SILENCE)
+        if reply.is_problem:
+            raise Refused(reply.status, reply.body)
+        page = json.loads(reply.body)
+        return str((page.get("gap") or {}).get("until", page["last"]))
+
     def close(self) -> None:
         self._closed.set()
         if self._chunks is not None:
@@ -80,9 +90,8 @@ class Follower:
 
     def _connected(self) -> Generator[Message | None, None, None]:
         """The messages of one connection; first None, when it stands."""
-        headers = {"Accept": MEDIA_TYPE}
-        if self._last:
-            headers["Last-Event-ID"] = self._last
+        self._last = self._last or self._now()
+        headers = {"Accept": MEDIA_TYPE, "Last-Event-ID": self._last}
         query = f"?{urlencode(self._wanted)}" if self._wanted else ""
         chunks = self._transport.stream(f"{ROOT}/events{query}", headers=headers, timeout=SILENCE)
         self._chunks = chunks
