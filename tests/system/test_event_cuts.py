@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from harness.daemon import Daemon
-
 from vdsm.contract import errors
 
 CUTS = 1000
