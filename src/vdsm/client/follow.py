@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import secrets
 import threading
@@ -27,7 +26,7 @@ LONGEST_PAUSE = 5.0
 
 
 class Follower:
-    """Yields messages for ever, each event once. `close` ends it, from any thread.
+    """Yields messages for ever, each event once.
 
     `since`: 0 for the oldest kept, None for what happens from now on. `wanted` are query parameters that filter.
     `on_cut` is told why a connection was lost, before the next attempt.
@@ -55,8 +54,9 @@ class Follower:
             while not self._closed.is_set():
                 try:
                     for message in self._connected():
-                        opened, pause = True, FIRST_PAUSE
+                        opened = True
                         if message is not None:
+                            pause = FIRST_PAUSE
                             yield message
                     reason = "the daemon ended the stream"
                 except (Unreachable, TimeoutError) as error:
@@ -75,7 +75,7 @@ class Follower:
             self.close()
 
     def _now(self) -> str:
-        """The newest event's id. To follow from a place, not from a moment, leaves no hole if the first cut is early."""
+        """The newest event's id: to follow from a place, not from a moment, leaves no hole if we are cut early."""
         reply = self._transport.request("GET", f"{ROOT}/events/history?since={FAR}&limit=1", timeout=SILENCE)
         if reply.is_problem:
             raise Refused(reply.status, reply.body)
@@ -83,10 +83,10 @@ class Follower:
         return str((page.get("gap") or {}).get("until", page["last"]))
 
     def close(self) -> None:
+        """End the iteration, from whatever thread."""
         self._closed.set()
         if self._chunks is not None:
-            with contextlib.suppress(OSError):
-                self._chunks.close()
+            self._chunks.interrupt()
 
     def _connected(self) -> Generator[Message | None, None, None]:
         """The messages of one connection; first None, when it stands."""

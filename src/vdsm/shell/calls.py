@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from vdsm.client.route import new_key
 
 from . import names, picture, progress, show
 from .faults import OK, REFUSED, STILL_RUNNING, TASK_FAILED, Fault, usage
+from .options import options
 from .session import answer
 from .text import say
 
@@ -17,6 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .index import Index
     from .session import Session
 
 SOON = 0.4  # seconds; a task that ends within them is not worth a progress bar
@@ -24,6 +27,24 @@ SOON = 0.4  # seconds; a task that ends within them is not worth a progress bar
 
 def run(session: Session, method: str, params: dict[str, Any], given: dict[str, Any]) -> int:
     """Call a verb and show what comes of it; returns the exit code. Raises Fault."""
+    try:
+        return _run(session, method, params, given)
+    except Fault as fault:
+        fault.option = option_at(session.index, method, str(fault.body.get("path", "")))
+        fault.command = " ".join(session.index["verbs"][method]["command"])
+        raise
+
+
+def option_at(index: Index, method: str, path: str) -> str:
+    """The option that a JSON path of the verb's parameters belongs to; empty if none does."""
+    where = re.sub(r"\[[^]]*\]", "", path.removeprefix("$."))
+    for option in options(index, index["verbs"][method]):
+        if where == option.key or where.startswith(f"{option.key}."):
+            return option.metavar if option.from_path else option.flags[0]
+    return ""
+
+
+def _run(session: Session, method: str, params: dict[str, Any], given: dict[str, Any]) -> int:
     verb = session.index["verbs"][method]
     given = {**session.common, **given}
     subject = next((str(params[p["name"]]) for p in verb["params"] if p.get("ref") and "at" in p), "")
@@ -37,7 +58,7 @@ def run(session: Session, method: str, params: dict[str, Any], given: dict[str, 
     value = answer(session.send(method, params, given, key=given.get("idempotency_key", ""), extra=_extra(given)))
     if given.get("plan"):
         show.result(session.index, {"k": "struct", "name": "Plan"}, value, given.get("output", "table"))
-    elif verb["kind"] == "action":
+    elif verb["kind"] == "action" or verb["result"]["k"] == "none":
         show.changed(session.index, method, value, given.get("output", "table"), subject)
     elif verb["result"].get("name") == "Screenshot" and given.get("output", "table") == "table":
         picture.save(value, given.get("save"))

@@ -34,8 +34,8 @@ FLAGS = {
 
 def complete(session: Session, words: Sequence[str], current: str) -> list[Candidate]:
     """Words that may stand in the place of `current`, after `words`."""
-    words = _without_common(words)
     previous = words[-1] if words else ""
+    words = _without_common(words)
     flag, mark, part = current.partition("=")
     if mark and current.startswith("--"):
         return [(f"{flag}={word}", text) for word, text in _value_of(session, words, flag, part)]
@@ -192,7 +192,7 @@ def _beginning(candidates: Iterable[Candidate], current: str) -> list[Candidate]
     return [(word, text) for word, text in candidates if word.startswith(current)]
 
 
-# ---- for bash and zsh -------------------------------------------------------------------------------------------------
+# ---- for bash and zsh ----
 
 
 def answer_shell(session: Session, words: Sequence[str]) -> int:

@@ -30,6 +30,8 @@ class Fault(Exception):
         super().__init__(str(body.get("detail", "")))
         self.code = code
         self.body = body
+        self.option = ""  # that the problem's path belongs to
+        self.command = ""
 
 
 def usage(detail: str, hint: str = "") -> Fault:

@@ -8,7 +8,7 @@ import time
 
 from . import units
 from .faults import TASK_FAILED, UNREACHABLE, Fault
-from .text import DIM, Look, clean, cut, look_of, say
+from .text import DIM, Look, cells, clean, cut, look_of, say
 from .views import step_line
 
 TYPE_CHECKING = False
@@ -88,10 +88,10 @@ class _Drawing:
     def update(self, task: Mapping[str, Any]) -> None:
         if not self._on:
             return
-        self._clear()
         for number, step in enumerate(task["steps"]):
             if step["state"] not in ("pending", "running") and number not in self._said:
                 self._said.add(number)
+                self._clear()
                 say(f"  {step_line(step, self._look)}")
         if task["state"] in ENDED:
             return
@@ -103,10 +103,11 @@ class _Drawing:
         """What stands on the line now."""
         if not self._on:
             return
-        self._clear()
+        width = self._look.width or 80
         spent = units.duration(int(time.monotonic() - self._begun))
-        line = cut(clean(text), (self._look.width or 80) - len(spent) - 4)
-        sys.stderr.write(f"{line}  {self._look.paint(spent, DIM)}")
+        line = cut(clean(text), width - len(spent) - 4)
+        rest = " " * max(0, width - 1 - cells(line) - 2 - len(spent))
+        sys.stderr.write(f"\r{line}  {self._look.paint(spent, DIM)}{rest}")
         sys.stderr.flush()
         self._open = True
 

@@ -103,7 +103,8 @@ def cell(index: Index, shape: Shape, value: Any) -> Cell:
     if isinstance(value, bool):
         return Cell("yes" if value else "no")
     if isinstance(value, int | float):
-        return Cell(units.quantity(value, shape.get("unit", "")), right=True)
+        unit = shape.get("unit", "")
+        return Cell(units.quantity(value, unit), right=unit != "time")
     if isinstance(value, str):
         return Cell(clean(value), color=COLORS.get(value, ""))
     if isinstance(value, list):
@@ -120,8 +121,12 @@ def cell(index: Index, shape: Shape, value: Any) -> Cell:
 
 
 def words(name: str) -> str:
-    """`memSize` -> `mem size`."""
-    spaced = "".join(f" {c}" if c.isupper() and name[i - 1 : i].islower() else c for i, c in enumerate(name))
+    """`memSize` -> `mem size`, `ISCSIName` -> `iscsi name`."""
+    spaced = ""
+    for at, letter in enumerate(name):
+        before, after = name[at - 1 : at], name[at + 1 : at + 3]
+        begins = before.islower() or (before.isupper() and len(after) == 2 and after.islower())
+        spaced += f" {letter}" if at and letter.isupper() and begins else letter
     return clean(spaced.replace("_", " ").lower())
 
 

@@ -22,13 +22,16 @@ from vdsm.client.transport import Refused, Unreachable
 
 from . import completion, faults, show
 from .faults import OK, Fault
-from .index import Index
 from .options import options
 from .parse import take_common
 from .run import guarded
 from .session import Session
 from .text import look_of, say
 from .views import event_line, gap_line
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .index import Index
 
 WORDS = {"watch": "events above the prompt: watch on, watch off", "exit": "leave; so does Ctrl-D"}
 
@@ -125,14 +128,17 @@ class Watcher:
         try:
             for message in follower:
                 line = gap_line if message.event == "gap" else event_line
-                print(line(json.loads(message.data), look), flush=True)
+                # In one piece: the prompt's thread prints as well.
+                sys.stdout.write(line(json.loads(message.data), look) + "\n")
+                sys.stdout.flush()
         except Refused as error:
             show.fault(faults.refused(error.status, error.body), "table")
         except Unreachable as error:
             show.fault(faults.unreachable(str(error.address), error.reason), "table")
 
     def _cut(self, reason: str) -> None:
-        print(f"-- {reason}; trying again", flush=True)
+        sys.stdout.write(f"-- {reason}; trying again\n")
+        sys.stdout.flush()
 
 
 class Words(Completer):

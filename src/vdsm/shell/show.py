@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .index import Index
 
 
+INVALID_PARAMS = -32602  # whose hint speaks of JSON paths
+
+
 def document(value: Any, output: str) -> str:
     """A value as JSON or YAML."""
     if output == "json":
@@ -61,11 +64,15 @@ def fault(error: Fault, output: str) -> None:
         return
     look, body = look_of(sys.stderr), error.body
     say(f"{look.paint('error:', RED)} {clean_lines(str(body['detail']))}")
-    path = body.get("path", "")
-    if path not in ("", "$") and path not in body["detail"]:
+    path, hint = body.get("path", ""), str(body.get("hint", ""))
+    if error.option:
+        say(f"at:    {error.option}")
+    if error.option and body.get("code") == INVALID_PARAMS:
+        hint = f"Correct it and try again; `vdsmsh help {error.command}` shows what it takes."
+    elif path not in ("", "$") and path not in body["detail"]:
         say(f"at:    {clean(path)}")
-    if body.get("hint"):
-        say(f"{look.paint('hint:', BOLD)}  {clean_lines(str(body['hint']))}")
+    if hint:
+        say(f"{look.paint('hint:', BOLD)}  {clean_lines(hint)}")
     if body.get("flowId") and body.get("status", 0) >= 500:
         say(f"flow:  {clean(body['flowId'])}  (the daemon's log has more under this name)")
     if error.code == USAGE and not body.get("hint"):
