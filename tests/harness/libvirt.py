@@ -52,6 +52,11 @@ class PrivateLibvirt:
         """What to put before a command line."""
         return ("nsenter", "--mount", "--target", str(self._namespace.pid), "--")
 
+    @property
+    def uri(self) -> str:
+        """To reach it from outside."""
+        return f"qemu+unix:///system?socket=/proc/{self._namespace.pid}/root/run/libvirt/libvirt-sock"
+
     def run(self, *command: str) -> str:
         """What a command inside says; empty if it fails."""
         done = subprocess.run(
