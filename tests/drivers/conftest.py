@@ -152,7 +152,7 @@ class LibvirtLab(Lab):
 
 @pytest.fixture(scope="session")
 def rom() -> Iterator[Path]:
-    place = Path(tempfile.mkdtemp(prefix="vdsmtest-", dir="/var/tmp"))
+    place = Path(tempfile.mkdtemp(prefix="vdsm-rom-", dir="/var/tmp"))
     place.chmod(0o755)
     yield talking_rom(place)
     shutil.rmtree(place)

@@ -19,6 +19,7 @@ cp /etc/libvirt/*.conf "$settings"
 for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
+mkdir /run/lock # where libvirtd notes who has a console
 cp "$settings"/* /etc/libvirt
 rm -r "$settings"
 # Without /dev/kvm: where it is there but not usable, libvirtd asks every QEMU anew at each start, for ten seconds.
