@@ -20,6 +20,8 @@ import pytest
 from harness.libvirt import PrivateLibvirt, machines
 from harness.talking_rom import talking_rom
 from harness.until import BUSY
+from vdsm.contract.errors import Problem
+from vdsm.core.ports.deadline import within
 from vdsm.core.ports.hypervisor import DomainEvent, DomainEventKind, Hypervisor
 from vdsm.drivers.libvirt import LibvirtHypervisor
 from vdsm.drivers.simulated import SimulatedHypervisor
@@ -103,10 +105,12 @@ class Lab:
         """Remove what the test made."""
         for domain in await self.hypervisor.domains():
             if domain.name.startswith(self.prefix):
-                with contextlib.suppress(Exception):
-                    await self.hypervisor.power_off(domain.vm_id, graceful=False)
-                with contextlib.suppress(Exception):
-                    await self.hypervisor.undefine(domain.vm_id)
+                for call in (
+                    self.hypervisor.power_off(domain.vm_id, graceful=False),
+                    self.hypervisor.undefine(domain.vm_id),
+                ):
+                    with contextlib.suppress(Problem):
+                        await call
 
 
 class SimulatedLab(Lab):
@@ -148,6 +152,15 @@ class LibvirtLab(Lab):
 
     async def bring_back(self) -> None:
         await asyncio.to_thread(self.libvirtd.start)
+
+    async def clean(self) -> None:
+        # Without definitions they vanish as they end, while the next test runs: libvirt takes seconds to cut one off.
+        for domain in await self.hypervisor.domains():
+            if domain.name.startswith(self.prefix) and domain.persistent:
+                with within(2), contextlib.suppress(Problem):
+                    await self.hypervisor.undefine(domain.vm_id)
+        for pid in machines(self.prefix):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="session")

@@ -86,11 +86,18 @@ class PrivateLibvirt:
         for process in self._daemons.values():
             process.wait(60)
         for pid in machines(prefix):
-            _end(pid)
+            if self._is_inside(pid):  # another test run may have machines of such names as well
+                _end(pid)
         self._namespace.kill()
         self._namespace.wait()
         if self._namespace.stdout is not None:
             self._namespace.stdout.close()
+
+    def _is_inside(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{self._namespace.pid}/ns/mnt")
+        except OSError:  # it has just ended
+            return False
 
 
 def machines(prefix: str) -> Sequence[int]:
