@@ -14,6 +14,7 @@ from pathlib import Path
 from socket import AF_UNIX, socket
 
 import pytest
+
 from harness.until import until
 
 ROOT = Path(__file__).parents[2]
