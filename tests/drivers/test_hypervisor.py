@@ -326,6 +326,7 @@ async def test_the_console_speaks_and_listens(lab: Lab) -> None:
     console = await lab.hypervisor.open_console(vm_id, force=False)
     await lab.hypervisor.resume(vm_id)
     await hear(console.read, b"login: ")
+    await console.write(b"")
     await console.write(b"grace")
     await console.write(b" hopper")
     assert b"grace hopper" in await hear(console.read, b"grace hopper")
