@@ -40,31 +40,26 @@ def listen_unix(path: Path, *, mode: int = 0o660, group: int | None = None) -> U
 
     Raises OSError.
     """
-    # Made under another name and moved when its owner and mode are right: nobody can connect before that.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    if len(os.fsencode(draft)) > _PATH_MAX:
+    if len(os.fsencode(path)) > _PATH_MAX:
         raise OSError(errno.ENAMETOOLONG, "the path is too long for a unix socket", str(path))
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _check_free(path)
-    draft.unlink(missing_ok=True)
+    _remove_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(draft))
+        sock.bind(str(path))
         if group is not None:
-            os.chown(draft, -1, group)
-        draft.chmod(mode)
-        sock.listen(_BACKLOG)
-        inode = draft.lstat().st_ino
-        draft.rename(path)
+            os.chown(path, -1, group)
+        path.chmod(mode)
+        sock.listen(_BACKLOG)  # only now can anybody connect
     except OSError:
         sock.close()
-        draft.unlink(missing_ok=True)
         raise
+    inode = path.lstat().st_ino
     sock.setblocking(False)
     return UnixListener(sock, path, inode)
 
 
-def _check_free(path: Path) -> None:
+def _remove_dead(path: Path) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -76,6 +71,7 @@ def _check_free(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
+            path.unlink()
             return
     raise OSError(errno.EADDRINUSE, "another daemon serves this socket", str(path))
 
