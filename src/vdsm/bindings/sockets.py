@@ -22,15 +22,21 @@ class UnixListener:
 
     sock: socket.socket
     path: Path
-    inode: int
+    mark: tuple[int, int]
 
     def remove(self) -> None:
         """Take the path away, unless it is another's by now."""
         try:
-            if self.path.lstat().st_ino == self.inode:
+            if _mark(self.path) == self.mark:
                 self.path.unlink()
         except FileNotFoundError:
             return
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Which file it is: a number is given again as soon as it is free, so the time of making counts too."""
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def listen_unix(path: Path, *, mode: int = 0o660, group: int | None = None) -> UnixListener:
@@ -54,9 +60,8 @@ def listen_unix(path: Path, *, mode: int = 0o660, group: int | None = None) -> U
     except OSError:
         sock.close()
         raise
-    inode = path.lstat().st_ino
     sock.setblocking(False)
-    return UnixListener(sock, path, inode)
+    return UnixListener(sock, path, _mark(path))
 
 
 def _remove_dead(path: Path) -> None:
