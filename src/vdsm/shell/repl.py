@@ -50,13 +50,13 @@ def interact(session: Session) -> int:
             try:
                 with patch_stdout(raw=True):
                     line = prompts.prompt("vdsm> ")
+                if line.strip() in ("exit", "quit"):
+                    return OK
+                run_line(session, watcher, line)
             except KeyboardInterrupt:
                 continue  # the line is dropped, as in every shell
             except EOFError:
                 return OK
-            if line.strip() in ("exit", "quit"):
-                return OK
-            run_line(session, watcher, line)
     finally:
         watcher.off()
 

@@ -43,6 +43,8 @@ def main(argv: Sequence[str]) -> int:
     except Fault as fault:
         show.fault(fault, output)
         return fault.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def guarded(session: Session, words: Sequence[str]) -> int:
