@@ -75,6 +75,10 @@ class Terminal:
     def modes(self) -> list[Any]:
         return termios.tcgetattr(self.end)
 
+    def is_raw(self) -> None:
+        """Wait until keys go to the program as they are typed: the prompt or the console is there."""
+        until("it is raw", lambda: self._read(0.02) and not self.modes()[3] & termios.ICANON)
+
     def _read(self, seconds: float) -> bool:
         ready, _, _ = select.select([self.end], [], [], seconds)
         if not ready:
@@ -166,7 +170,7 @@ def test_the_console_and_its_escape(terminal: Open) -> None:
     console = terminal("vm", "console", "sim1", "--force")
     before = console.modes()
     console.shows("Ctrl-] leaves")
-    until("it is raw", lambda: not console.modes()[3] & termios.ICANON)
+    console.is_raw()
     console.type("\r")
     console.shows("login:")
     console.type("\x03abc")  # Ctrl-C is for the guest
@@ -182,7 +186,7 @@ def test_a_console_that_is_killed_leaves_the_terminal_as_it_was(terminal: Open, 
     console = terminal("vm", "console", "sim1", "--force")
     before = console.modes()
     console.shows("Ctrl-] leaves")
-    until("it is raw", lambda: not console.modes()[3] & termios.ICANON)
+    console.is_raw()
     os.kill(console.pid, number)
     assert console.wait() == 128 + number
     assert console.modes()[:4] == before[:4]
@@ -227,13 +231,13 @@ def test_the_prompt(terminal: Open, homes: Mapping[str, str], machine: str) -> N
     prompt.shows("Did you mean `vm pause`?")
     prompt.type("vm set-ticket x --password hunter2\r")
     prompt.shows("takes no secret")
-    prompt.clear()
-    prompt.shows("vdsm>")
+    prompt.is_raw()
     prompt.type("half a line")
     prompt.shows("half a line")
     prompt.type("\x03")  # Ctrl-C drops it
     prompt.type("help vm\r")
     prompt.shows("vm create")
+    prompt.is_raw()
     prompt.type("\x04")
     assert prompt.wait() == 0
     history = (Path(homes["XDG_STATE_HOME"]) / "vdsm/history").read_text()
