@@ -154,3 +154,25 @@ async def test_bad_parameters_leave_no_trace(
         await host.call(vm.create, vmParams=params)
     assert not await host.hypervisor.domains()
     assert not [e for e in await host.events() if e.data.name.startswith("VM_")]
+
+
+async def test_every_way_to_define_closes_the_screen(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed, raw, and again after undefining was undone: QEMU's VNC without a password lets everybody in."""
+    documents: list[str] = []
+    define = host.hypervisor.define
+
+    async def overheard(document: str) -> None:
+        documents.append(document)
+        await define(document)
+
+    monkeypatch.setattr(host.hypervisor, "define", overheard)
+    text = FOREIGN.format(name="raw").replace("<devices/>", "<devices><graphics type='vnc'/></devices>")
+    for params in ({"name": "typed", "memory": 64}, {"xml": text}):
+        made = await host.call(vm.define, vmParams=params)
+        gone = await host.outcome(vm.undefine, vmID=made.vm_id)
+        assert gone.task is not None
+        await host.call(task.revert, taskID=gone.task.id)
+    assert len(documents) == 4
+    for document in documents:
+        assert 'passwd="' in document
+        assert 'passwdValidTo="1970' in document
