@@ -107,6 +107,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def __init__(self, place: Place, config: Config, state: DatedState) -> None:
         super().__init__(config=config, server_state=state, app_state={})
+        self.access_log = False  # the audit trail and the log of calls say more
         self._place = place
         self._dated = state
         self._options = place.options

@@ -76,7 +76,7 @@ def _operation(document: dict[str, Any], path: str, method: str, operation: dict
     if command := operation.get("x-command"):
         subjects = " ".join(f"<{p['name']}>" for p in operation.get("parameters", []) if p.get("in") == "path")
         yield f"<pre><code>{_text(f'{command} {subjects}'.strip())}</code></pre>"
-    good, bad = _split(operation["responses"])
+    good, bad = _split({s: _resolve(document, r) for s, r in operation["responses"].items()})
     yield "<h4>Answers</h4>" + _table(("Status", "Meaning", "Type"), (_answer_row(*row) for row in good))
     if bad:
         yield "<h4>Problems</h4>" + _table(("Status", "Which"), (_problem_row(*row) for row in bad))
