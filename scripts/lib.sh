@@ -213,6 +213,7 @@ ensure_libvirt() {
         systemctl start libvirtd || die "systemd could not start libvirtd" "see: journalctl -u libvirtd"
         mkdir -p "$(book)" && echo libvirtd >"$(book)/libvirtd.service"
     else
+        install -d -m 1777 /run/lock # where libvirt locks serial consoles; at a boot systemd makes it
         start_by_hand virtlogd
         start_by_hand libvirtd
     fi
