@@ -263,6 +263,7 @@ def test_help_covers_every_command(sim: Daemon) -> None:
     for code in ("0", "1", "2", "3", "4", "5", "130"):
         assert f"\n  {code:<4}" in told
     assert sim.shell("--help").stdout == told
+    assert sim.shell("--output", "json", "-h").stdout == told
     assert sim.shell("vm", "pause", "--help").stdout == sim.shell("help", "vm", "pause").stdout
     assert "vm create" in sim.shell("help", "vm").stdout
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from . import calls, values
-from .faults import did_you_mean, usage
+from .faults import Fault, did_you_mean, usage
 from .options import COMMON, FIELDS, SAVE, WHERE
 from .parse import Parser, add_common, secret
 
@@ -31,7 +31,11 @@ def run(session: Session, words: Sequence[str]) -> int:
     given = {k: v for k, v in parser.read(words).items() if v is not None}
     method = find(session.index, given.pop("verb"))
     params = parameters(session.index, method, given.pop("params"))
-    return calls.run(session, method, params, given)
+    try:
+        return calls.run(session, method, params, given)
+    except Fault as fault:
+        fault.option = ""  # the problem's own path is what was typed here
+        raise
 
 
 def find(index: Index, name: str) -> str:

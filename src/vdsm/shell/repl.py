@@ -38,7 +38,6 @@ WORDS = {"watch": "events above the prompt: watch on, watch off", "exit": "leave
 
 def interact(session: Session) -> int:
     """Commands until the person leaves. Returns the exit code."""
-    session.interactive = True
     history = Careful(history_file(), secret_words(session.index))
     prompts: PromptSession[str] = PromptSession(
         history=history, completer=Words(session), complete_in_thread=True, complete_while_typing=False
