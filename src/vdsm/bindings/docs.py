@@ -131,9 +131,11 @@ def _argument(name: str, place: str, schema: Schema, required: bool, meaning: st
 def _answer_rows(operation: dict[str, Any]) -> Iterator[list[str]]:
     for status, response in operation["responses"].items():
         if "$ref" not in response:
-            media, content = next(iter(response.get("content", {}).items()), ("", {}))
-            kind = _type(content["schema"]) if media == "application/json" else _text(media)
-            yield [status, _prose(response["description"]), kind]
+            contents: dict[str, Any] = response.get("content", {})
+            kinds = [
+                _type(c["schema"]) if media == "application/json" else _text(media) for media, c in contents.items()
+            ]
+            yield [status, _prose(response["description"]), " ".join(kinds)]
 
 
 def _problem_rows(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[list[str]]:
