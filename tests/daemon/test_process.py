@@ -46,21 +46,25 @@ class Simulated:
         command = [*VDSMD, "--config", str(self.file), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30 * BUSY)
 
-    def launch(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def launch(
+        self, *arguments: str, simulate: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*VDSMD, "--config", str(self.file), "--simulate", *arguments],
+                [*VDSMD, "--config", str(self.file), *(["--simulate"] if simulate else []), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **(env or {})},
             )  # fmt: skip
         self._processes.append(process)
         return process
 
-    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-        process = self.launch(*arguments, env=env)
+    def start(
+        self, *arguments: str, simulate: bool = True, env: dict[str, str] | None = None
+    ) -> subprocess.Popen[bytes]:
+        process = self.launch(*arguments, simulate=simulate, env=env)
 
         def serves() -> bool:
             assert process.poll() is None, self.said()
-            return "serves" in self.said()
+            return ") serves " in self.said()
 
         until("vdsmd serves", serves)
         return process
@@ -283,7 +287,7 @@ def test_background_returns_when_it_is_ready(vdsmd: Simulated) -> None:
         assert f"process {pid}, log {vdsmd.home}/state/vdsmd.log" in done.stdout
         assert vdsmd.ask("GET", "/health") == (200, {"status": "ok"})
         assert os.getsid(pid) == pid, "it left the terminal"
-        assert "serves" in (vdsmd.home / "state/vdsmd.log").read_text()
+        assert ") serves " in (vdsmd.home / "state/vdsmd.log").read_text()
     finally:
         os.kill(pid, signal.SIGTERM)
         until("it is gone", lambda: not (vdsmd.home / "run/vdsmd.pid").exists())
@@ -403,10 +407,49 @@ def test_a_socket_that_systemd_opened_is_served(vdsmd: Simulated) -> None:
                 pass_fds=[fd], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
         try:
-            until("vdsmd serves", lambda: "serves" in vdsmd.said() or process.poll() is not None)
+            until("vdsmd serves", lambda: ") serves " in vdsmd.said() or process.poll() is not None)
             vdsmd.socket = passed
             assert vdsmd.ask("GET", "/health") == (200, {"status": "ok"})
             assert not (vdsmd.home / "run/api.sock").exists()
         finally:
             process.terminate()
             assert process.wait(20 * BUSY) == 0
+
+
+# ---- the real drivers, where the world fails them --------------------------------------------------------------------
+
+
+def test_without_libvirt_it_serves_and_says_so(vdsmd: Simulated) -> None:
+    vdsmd.configure(f'[libvirt]\nuri = "qemu:///system?socket={vdsmd.home}/nobody"\n')
+    process = vdsmd.start(simulate=False)
+    assert "libvirt has not answered yet" in vdsmd.said()
+    status, problem = vdsmd.ask("POST", "/api/v1/vms", {"vmParams": {"name": "a", "memory": 64}})
+    assert (status, problem["type"]) == (503, "urn:vdsm:problem:hypervisor-unavailable")
+    assert vdsmd.ask("GET", "/api/v1/host/ping2")[0] == 204
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20 * BUSY) == 0
+    assert "Traceback" not in vdsmd.said()
+
+
+def test_a_state_that_cannot_be_kept_is_told(vdsmd: Simulated) -> None:
+    (vdsmd.home / "state").mkdir()
+    (vdsmd.home / "state/db").write_text("")
+    done = vdsmd.run()
+    assert done.returncode == 1
+    assert f"{vdsmd.home}/state/db" in done.stderr
+    assert "[daemon] state_directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not vdsmd.socket.exists()
+
+
+def test_the_journal_says_whether_the_last_end_was_clean(vdsmd: Simulated) -> None:
+    vdsmd.configure(f'[libvirt]\nuri = "qemu:///system?socket={vdsmd.home}/nobody"\n')
+    process = vdsmd.start(simulate=False)
+    process.kill()
+    process.wait()
+    vdsmd.log.unlink()
+    process = vdsmd.start(simulate=False)
+    _, page = vdsmd.ask("GET", "/api/v1/events/history?types=Host_started")
+    first, second = page["events"]
+    assert (first["data"]["clean"], second["data"]["clean"]) == (True, False)
+    assert first["id"] < second["id"]

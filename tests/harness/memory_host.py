@@ -66,6 +66,7 @@ class MemoryHost:
         self.tasks = Tasks(self.store.tasks, self.journal, self.locks, at_boundary)
         self.table = Table(self.hypervisor, self.journal, owner)
         self.operations = VmOperations(self.hypervisor, self.table)
+        self.tokens = Tokens(self.store.tokens)
         files = AllowedFiles(SimulatedImages(), ["/images"])
         self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner)
         machine, links = SimulatedMachine(), SimulatedLinks()
@@ -73,7 +74,7 @@ class MemoryHost:
             [
                 self.vms,
                 Host(machine, links, self.hypervisor, self.vms.counts),
-                Tokens(self.store.tokens),
+                self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),
             ],

@@ -18,6 +18,7 @@ from vdsm.contract.errors import HeadersTooLarge, InvalidRequest, Problem, Reque
 from vdsm.core.caller import Caller
 
 from .answers import problem_answer, raw_answer
+from .corked import CorkedTransport
 from .identity import Channel, tcp_channel, unix_channel
 from .options import RestOptions
 
@@ -67,7 +68,7 @@ class Guest:
         "waiting_since",
     )
 
-    def __init__(self, place: Place, transport: asyncio.Transport, protocol: HttpConnection) -> None:
+    def __init__(self, place: Place, transport: CorkedTransport, protocol: HttpConnection) -> None:
         self.place = place
         self.transport = transport
         self.protocol: HttpConnection | None = protocol  # until it is a WebSocket
@@ -90,7 +91,7 @@ class Guest:
             self.protocol.check_arrival(now - self.waiting_since)
 
 
-def _channel_of(transport: asyncio.Transport) -> Channel:
+def _channel_of(transport: CorkedTransport) -> Channel:
     sock = transport.get_extra_info("socket")
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple):
@@ -118,8 +119,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        super().connection_made(transport)
-        self.guest = Guest(self._place, transport, self)
+        corked = CorkedTransport(transport)
+        super().connection_made(cast("asyncio.Transport", corked))
+        self.guest = Guest(self._place, corked, self)
         self.app_state["guest"] = self.guest
         self._place.entered(self.guest)
 

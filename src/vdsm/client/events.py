@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -54,6 +55,8 @@ class Events(Iterator[EventRecord | Gap]):
     def close(self) -> None:
         """The end, also for a thread that waits for the next event."""
         self._follower.close()
+        with contextlib.suppress(ValueError):  # another thread waits in it; that thread ends it now
+            self._messages.close()
 
 
 def _typed(name: str, data: str) -> EventRecord | Gap | None:

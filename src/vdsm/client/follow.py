@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import json
 import secrets
 import threading
 from urllib.parse import urlencode
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from .transport import Chunks
 
+FAR = 2**53 - 1  # the largest id there can be
 SILENCE = 60.0  # seconds; the daemon sends a comment more often than that, so more silence is a dead connection
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 5.0
 
 
 class Follower:
-    """Yields messages for ever, each event once. `close` ends it, from any thread.
+    """Yields messages for ever, each event once.
 
     `since`: 0 for the oldest kept, None for what happens from now on. `wanted` are query parameters that filter.
     `on_cut` is told why a connection was lost, before the next attempt.
@@ -53,8 +54,9 @@ class Follower:
             while not self._closed.is_set():
                 try:
                     for message in self._connected():
-                        opened, pause = True, FIRST_PAUSE
+                        opened = True
                         if message is not None:
+                            pause = FIRST_PAUSE
                             yield message
                     reason = "the daemon ended the stream"
                 except (Unreachable, TimeoutError) as error:
@@ -72,17 +74,24 @@ class Follower:
         finally:
             self.close()
 
+    def _now(self) -> str:
+        """The newest event's id: to follow from a place, not from a moment, leaves no hole if we are cut early."""
+        reply = self._transport.request("GET", f"{ROOT}/events/history?since={FAR}&limit=1", timeout=SILENCE)
+        if reply.is_problem:
+            raise Refused(reply.status, reply.body)
+        page = json.loads(reply.body)
+        return str((page.get("gap") or {}).get("until", page["last"]))
+
     def close(self) -> None:
+        """End the iteration, from whatever thread."""
         self._closed.set()
         if self._chunks is not None:
-            with contextlib.suppress(OSError):
-                self._chunks.close()
+            self._chunks.interrupt()
 
     def _connected(self) -> Generator[Message | None, None, None]:
         """The messages of one connection; first None, when it stands."""
-        headers = {"Accept": MEDIA_TYPE}
-        if self._last:
-            headers["Last-Event-ID"] = self._last
+        self._last = self._last or self._now()
+        headers = {"Accept": MEDIA_TYPE, "Last-Event-ID": self._last}
         query = f"?{urlencode(self._wanted)}" if self._wanted else ""
         chunks = self._transport.stream(f"{ROOT}/events{query}", headers=headers, timeout=SILENCE)
         self._chunks = chunks

@@ -228,17 +228,20 @@ class Chunks:
                 yield chunk
         except TimeoutError:
             raise
-        except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: closed by another thread
+        except (OSError, http.client.HTTPException) as error:
             raise Unreachable(self._address, _words(error)) from error
 
     def read(self) -> bytes:
         """All of it: for an answer that is a problem after all."""
         return b"".join(self)
 
-    def close(self) -> None:
-        """Also wakes a thread that waits for the next piece."""
+    def interrupt(self) -> None:
+        """End it for the thread that waits for the next piece; that thread closes it."""
         with contextlib.suppress(OSError):
-            self._wire.shutdown(socket.SHUT_RDWR)
+            # Not the TLS socket's own shutdown, which takes the TLS state from under the reader.
+            socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
+
+    def close(self) -> None:
         self._answer.close()
         self._connection.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 from vdsm.contract.vm_params import VmParams
 from vdsm.core.ports.hypervisor import Hypervisor
@@ -40,7 +41,9 @@ def real(config: Config) -> Drivers:
     from vdsm.drivers.netlink.links import LinuxLinks
     from vdsm.drivers.qemu import QemuImages
 
-    return Drivers(LibvirtHypervisor(config.libvirt.uri), QemuImages(), LinuxMachine(), LinuxLinks())
+    # The run directory is emptied when the host boots, and so is what was found out about KVM.
+    hypervisor = LibvirtHypervisor(config.libvirt.uri, cache_dir=Path(config.daemon.run_directory))
+    return Drivers(hypervisor, QemuImages(), LinuxMachine(), LinuxLinks())
 
 
 async def simulated(config: Config, machines: int) -> Drivers:
