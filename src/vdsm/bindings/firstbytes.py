@@ -33,12 +33,13 @@ class FirstBytes(asyncio.Protocol):
     """
 
     def __init__(self, wires: Sequence[Wire], place: Place, otherwise: Callable[[], asyncio.Protocol]) -> None:
-        self.decided: asyncio.Future[asyncio.Protocol | None] = asyncio.get_running_loop().create_future()
+        self.decided = asyncio.Event()
         self._wires = wires
         self._place = place
         self._otherwise = otherwise
         self._start = b""
         self._transport: asyncio.Transport | None = None
+        self._handed_over = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -53,22 +54,20 @@ class FirstBytes(asyncio.Protocol):
             self._hand_over(self._otherwise())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.decided.done():
-            self.decided.set_result(None)
+        self.decided.set()
 
-    def abandon(self) -> None:
-        """The client said nothing in time."""
-        if not self.decided.done():
-            self.decided.cancel()
-            if self._transport is not None:
-                self._transport.abort()
+    def abandon(self) -> bool:
+        """Wait no longer. Whether the connection is nobody's, and therefore ended."""
+        if not self._handed_over and self._transport is not None:
+            self._transport.abort()
+        return not self._handed_over
 
     def _hand_over(self, protocol: asyncio.Protocol) -> None:
         transport = self._transport
         assert transport is not None
         start, self._start = self._start, b""
+        self._handed_over = True
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        if not self.decided.done():
-            self.decided.set_result(protocol)
         protocol.data_received(start)
+        self.decided.set()
