@@ -17,7 +17,7 @@ CLIENT_COMMANDS = CONNECTS | {
 }  # fmt: skip
 SERVER_COMMANDS = frozenset({"CONNECTED", "MESSAGE", "RECEIPT", "ERROR"})
 
-# A frame that agrees on the version is read before there is one: nothing in it is escaped (STOMP 1.2, "Value Encoding").
+# A frame that agrees on the version is read before there is one, so nothing in it is escaped ("Value Encoding").
 _RAW = CONNECTS | {"CONNECTED"}
 _NUL = 0
 _LINE_ENDS = re.compile(rb"(?:\r?\n)+")
