@@ -154,3 +154,9 @@ async def test_bad_parameters_leave_no_trace(
         await host.call(vm.create, vmParams=params)
     assert not await host.hypervisor.domains()
     assert not [e for e in await host.events() if e.data.name.startswith("VM_")]
+
+
+async def test_disks_of_each_bus_have_names_of_their_own(host: MemoryHost) -> None:
+    disks = [{"path": f"/images/{n}.raw", "bus": bus} for n, bus in enumerate(["virtio", "scsi", "virtio", "sata"])]
+    made = await host.create("web1", disks=disks)
+    assert [d.name for d in made.devices if d.type == "disk"] == ["vda", "sda", "vdb", "sdb", "sdc"]
