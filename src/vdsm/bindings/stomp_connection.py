@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
 from vdsm.contract.errors import AccessDenied
 from vdsm.contract.events import EventFilter, EventRecord, Gap
+from vdsm.core import flow
 from vdsm.core.caller import Caller
 from vdsm.protocols import jsonrpc
 from vdsm.protocols.jsonrpc import Document
@@ -228,7 +229,7 @@ class StompConnection(asyncio.Protocol):
     async def _serve(self, sent: Sent, document: Document) -> None:
         try:
             headers = sent.headers
-            flow_id = sane_id(headers.get("ovirtCorrelationId", headers.get("flowid", "")).encode()) or ""
+            flow_id = sane_id(headers.get("ovirtCorrelationId", headers.get("flowid", "")).encode()) or flow.new()
             if document.batch:
                 answer = await self._answer_batch(document, flow_id)
             else:

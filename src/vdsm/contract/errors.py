@@ -222,6 +222,16 @@ class ForeignOrigin(Problem):
     hint = "Use a page this host serves, or a client that is no browser."
 
 
+class ForeignHost(Problem):
+    code, status, text = 10408, 421, "{name} is not taken for this host's name on a connection without TLS"
+    hint = "Use the host's address, or localhost; or TLS."
+
+
+class ImagesNotServed(Problem):
+    code, status, text = 10409, 501, "image streams are not served on this port"
+    hint = "Copy images with a tool of the storage they are on."
+
+
 # ---- virtual machines ------------------------------------------------------------------------------------------------
 
 
