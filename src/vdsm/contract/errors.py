@@ -105,6 +105,11 @@ class MethodNotFound(Problem):
     hint = "See /api/docs or `vdsmsh help` for what this host can do."
 
 
+class MethodNotImplemented(Problem):
+    code, status, text = 44, 501, "{method} is a published verb that this host does not offer"
+    hint = "docs/coverage.md lists the published verbs and what this version has of them."
+
+
 class InvalidParams(Problem):
     code, status, text = -32602, 400, "{reason}"
     hint = "Correct {path} and send the call again; `vdsmsh help VERB` and /api/docs show each argument."

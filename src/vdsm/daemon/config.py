@@ -124,6 +124,12 @@ class Jsonrpc(Section, frozen=True, kw_only=True):
     event_queue: Annotated[Destination, Meta(description="Where events come.")] = "jms.queue.events"
 
 
+class Xmlrpc(Section, frozen=True, kw_only=True):
+    """XML-RPC with the historical names, on every port of REST: a POST of text/xml, whatever its path."""
+
+    enabled: Annotated[bool, Meta(description="Whether it is spoken there.")] = True
+
+
 class Plain(Section, frozen=True, kw_only=True):
     """A second TCP port, without TLS: who reaches it is let in, so it is for programs on this host, and for tests."""
 
@@ -207,6 +213,7 @@ class Config(Section, frozen=True, kw_only=True):
     vm: Vm = Vm()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
+    xmlrpc: Xmlrpc = Xmlrpc()
     plain: Plain = Plain()
     limits: Limits = Limits()
     access: Access = Access()

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
-from vdsm.bindings.dispatch import Dispatch
+from vdsm.bindings.dispatch import Branch, Dispatch
 from vdsm.bindings.firstbytes import Wire
 from vdsm.bindings.identity import Identity, Roles
 from vdsm.bindings.listener import Door
@@ -21,6 +21,7 @@ from vdsm.bindings.sockets import inherited, is_loopback, listen_tcp, listen_uni
 from vdsm.bindings.stomp import StompWire
 from vdsm.bindings.stomp_hub import StompOptions
 from vdsm.bindings.tls import ServerTls, TlsFiles
+from vdsm.bindings.xmlrpc import XmlRpcApp
 from vdsm.contract.access import Role
 
 from .config import Config, ConfigError
@@ -39,12 +40,17 @@ class Doors:
         self._plain = config.plain
         options = rest_options(config)
         known = roles(config)
-        identity = Identity(known, house.tokens.authenticate if config.rest.tokens else None)
+        check_token = house.tokens.authenticate if config.rest.tokens else None
+        identity = Identity(known, check_token)
         app = RestApp(house.bridge, identity, metrics=house.metrics.page, status=status, options=options)
         wires: list[Wire] = []
         if config.jsonrpc.enabled:
             wires.append(StompWire(house.bridge, Identity(known, binding="stomp"), stomp_options(config)))
-        self._door = Door(Dispatch(app), options, wires)
+        branches: list[Branch] = []
+        if config.xmlrpc.enabled:
+            xmlrpc = XmlRpcApp(house.bridge, Identity(known, check_token, binding="xmlrpc"), options=options)
+            branches.append(xmlrpc.branch)
+        self._door = Door(Dispatch(app, branches), options, wires)
         self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
         self.addresses: list[str] = []
 

@@ -73,11 +73,14 @@ def table() -> Table:
 
 
 class Dialect:
-    """One wire's way to say what the contract says. `nothing` is its answer of a verb that has none."""
+    """One wire's way to say what the contract says.
 
-    def __init__(self, name: str, nothing: Plain) -> None:
+    `bare`: answers stand alone, with no status beside, so that `true` stands for none.
+    """
+
+    def __init__(self, name: str, *, bare: bool) -> None:
         self.name = name
-        self._nothing = nothing
+        self._bare = bare
         self._gives: dict[str, Convert] = {}
         self._takes: dict[str, dict[str, Convert]] = {}
 
@@ -105,10 +108,10 @@ class Dialect:
         return {name: value for name, value in given.items() if value is not None}
 
     def result(self, method: str, plain: Plain) -> Plain:
-        """What the published answer is, of the contract's: bare, without `status`."""
+        """What the published answer is, of the contract's, without the status beside it (see `historical`)."""
         verb = table().verbs.get(method)
         if plain is None:
-            return dict(_DONE) if verb is not None and verb.status else self._nothing
+            return None if not self._bare else dict(_DONE) if verb is not None and verb.status else True
         give = self._gives.get(method)
         if give is None:
             give = self._gives[method] = self._forms.of(verb.gives if verb is not None else None)
@@ -166,8 +169,8 @@ class Dialect:
                 return self._forms.of(form)
 
 
-JSONRPC = Dialect("jsonrpc", nothing=True)
-XMLRPC = Dialect("xmlrpc", nothing=None)
+JSONRPC = Dialect("jsonrpc", bare=True)
+XMLRPC = Dialect("xmlrpc", bare=False)
 
 
 def by_position(method: str, params: Sequence[Plain], names: Sequence[str]) -> dict[str, Plain]:
