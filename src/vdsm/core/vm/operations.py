@@ -13,10 +13,9 @@ from vdsm.core.ports.hypervisor import DomainState, Hypervisor, ShutdownWay
 from vdsm.core.steps import operation, report
 
 from .machine import LEAVING, Machine, Phase
-from .table import Table
+from .table import LAUNCH, Table
 
 SEEN = 5.0  # seconds libvirt's event for our own change may take before the domain is read again instead
-LAUNCH = 600.0  # seconds a start may take
 
 
 class VmOperations:
@@ -38,7 +37,11 @@ class VmOperations:
     @operation("vm.define")
     async def define(self, vm_id: str, xml: str) -> None:
         self._table.touch(vm_id)
-        await self._hypervisor.define(xml)
+        try:
+            await self._hypervisor.define(xml)
+        except Problem as problem:
+            self._table.fail(vm_id, str(problem))
+            raise
         await self._table.resync(vm_id)
 
     @operation("vm.forget")
@@ -72,8 +75,8 @@ class VmOperations:
         self._table.enter(vm_id, Phase.LAUNCHING, LAUNCH, "starting")
         try:
             await self._hypervisor.start(vm_id, paused=paused)
-        except BaseException:
-            self._table.enter(vm_id, None, reason="it did not start")
+        except BaseException as error:
+            self._table.fail(vm_id, str(error) or "It was stopped")
             raise
         await self._see(vm_id, DomainState.PAUSED if paused else DomainState.RUNNING)
 
