@@ -38,6 +38,8 @@ OWN_WORDS = {
     "name": ("invalid-params", "no-such-object"),  # the shell looks names up
 }
 
+ONLY_SHAPES = ("Host.getStats",)  # its numbers are loads, of a host that is busy with this test
+
 Door = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
@@ -107,7 +109,7 @@ async def _run(door: Door) -> list[Any]:
         outcome = await _outcome(door, line, params)
         if line.keep:
             kept[line.keep] = _id_of(outcome["result"])
-        outcomes.append((line.method, _steady(outcome, known)))
+        outcomes.append((line.method, _steady(outcome, known, numbers=line.method not in ONLY_SHAPES)))
     return outcomes
 
 
@@ -137,22 +139,26 @@ def _id_of(result: Any) -> str:
     return str(first.get("vmId") or first["id"])
 
 
-def _steady(value: Any, known: dict[str, str]) -> Any:
+def _steady(value: Any, known: dict[str, str], *, numbers: bool = True) -> Any:
     """The value without what moves: ids by order of appearance, clocks by their type."""
     match value:
         case dict():
             return {
                 UUID.sub(lambda m: known.setdefault(m[0], f"id{len(known)}"), k): (
-                    type(v).__name__ if k in MOVING and not isinstance(v, dict | list) else _steady(v, known)
+                    type(v).__name__
+                    if k in MOVING and not isinstance(v, dict | list)
+                    else _steady(v, known, numbers=numbers)
                 )
                 for k, v in value.items()
             }
         case list():
-            return [_steady(v, known) for v in value]
+            return [_steady(v, known, numbers=numbers) for v in value]
         case str():
             return UUID.sub(lambda m: known.setdefault(m[0], f"id{len(known)}"), value)
-        case _:
+        case bool() | None:
             return value
+        case _:
+            return value if numbers else type(value).__name__
 
 
 @pytest.mark.parametrize("door", [rest, shell])

@@ -152,6 +152,17 @@ async def test_secrets_are_in_no_trail(host: MemoryHost, caplog: pytest.LogCaptu
         assert not any(canary in repr(e) for e in await host.events())
 
 
+async def test_an_answer_with_a_secret_is_not_kept_for_its_key(tmp_path: Path) -> None:
+    host = MemoryHost(tmp_path)
+    await host.open()
+    made = await host.bridge.call(token.create, {"name": "t", "role": "viewer"}, ADMIN, idempotency_key="k")
+    secret = made.result.token.reveal()
+    await host.close()
+    kept = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert kept
+    assert not [path for path in kept if secret.encode() in path.read_bytes()]
+
+
 async def test_a_defect_is_an_internal_error_and_no_story(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host.hypervisor, "suspend", None)
     made = await host.create()

@@ -124,7 +124,7 @@ async def test_explain_says_what_and_why_not(host: MemoryHost) -> None:
 
 async def test_raw_xml_needs_its_own_privilege_and_stays_within_bounds(host: MemoryHost) -> None:
     text = FOREIGN.format(name="raw1")
-    with pytest.raises(AccessDenied, match="vm.raw-xml"):
+    with pytest.raises(AccessDenied, match=r"vm\.raw-xml"):
         await host.call(vm.create, OPERATOR, vmParams={"xml": text})
     made = await host.call(vm.create, vmParams={"xml": text})
     assert isinstance(made, VmInfo)

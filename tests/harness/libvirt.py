@@ -19,6 +19,7 @@ cp /etc/libvirt/*.conf "$settings"
 for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
+mkdir /run/lock # where libvirtd notes who has a console
 cp "$settings"/* /etc/libvirt
 rm -r "$settings"
 # Without /dev/kvm: where it is there but not usable, libvirtd asks every QEMU anew at each start, for ten seconds.
@@ -52,6 +53,11 @@ class PrivateLibvirt:
         """What to put before a command line."""
         return ("nsenter", "--mount", "--target", str(self._namespace.pid), "--")
 
+    @property
+    def uri(self) -> str:
+        """To reach it from outside."""
+        return f"qemu+unix:///system?socket=/proc/{self._namespace.pid}/root/run/libvirt/libvirt-sock"
+
     def run(self, *command: str) -> str:
         """What a command inside says; empty if it fails."""
         done = subprocess.run(
@@ -80,11 +86,18 @@ class PrivateLibvirt:
         for process in self._daemons.values():
             process.wait(60)
         for pid in machines(prefix):
-            _end(pid)
+            if self._is_inside(pid):  # another test run may have machines of such names as well
+                _end(pid)
         self._namespace.kill()
         self._namespace.wait()
         if self._namespace.stdout is not None:
             self._namespace.stdout.close()
+
+    def _is_inside(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{self._namespace.pid}/ns/mnt")
+        except OSError:  # it has just ended
+            return False
 
 
 def machines(prefix: str) -> Sequence[int]:

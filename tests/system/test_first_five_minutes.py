@@ -14,7 +14,6 @@ import pytest
 
 from harness.daemon import Daemon
 from harness.machines import WORDS, Console, linux, summary
-from harness.until import until
 from vdsm.client import Host
 from vdsm.contract.vm_info import VmState
 
@@ -59,11 +58,12 @@ def test_a_guest_boots_talks_and_obeys(daemon: Daemon, host: Host, guest: Path, 
     assert colours >= 2, "the screen is blank although the kernel writes to it"
 
     daemon.shell("vm", "shutdown", name)
-    until("libvirt has it no more", lambda: name not in daemon.domains())
+    assert not daemon.domains()[name].isActive()
     assert (gone := summary(host, name)) is not None
     assert gone.status is VmState.DOWN
     daemon.shell("vm", "destroy", name)
     assert summary(host, name) is None
+    assert daemon.domains() == {}
     _the_journal_tells_it(daemon, vm_id)
 
 

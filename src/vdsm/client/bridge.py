@@ -96,15 +96,21 @@ class RemoteStream:
         # Reading holds its thread for as long as the console is silent: it has its own.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="remote stream")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="remote stream")
+        self._closed = False
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end."""
+        if self._closed:
+            return b""
         return await _answered(asyncio.get_running_loop().run_in_executor(self._reader, self._stream.read))
 
     async def write(self, data: bytes) -> None:
         await _answered(asyncio.get_running_loop().run_in_executor(self._writer, self._stream.write, data))
 
     async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         await asyncio.get_running_loop().run_in_executor(self._writer, self._stream.close)
         self._reader.shutdown(wait=False)
         self._writer.shutdown(wait=False)

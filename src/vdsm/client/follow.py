@@ -104,8 +104,7 @@ class Follower:
             reader = Reader(last_id=self._last)
             for chunk in chunks:
                 for message in reader.feed(chunk):
-                    self._last = message.id
+                    self._last = message.id  # not the reader's, which may be of a message cut in two
                     yield message
-                self._last = reader.last_id
         finally:
             chunks.close()

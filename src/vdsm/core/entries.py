@@ -14,6 +14,7 @@ from vdsm.contract import VERBS, AnyVerb, ContractError, Needs
 from vdsm.contract.access import Privilege
 from vdsm.contract.codec import to_shown
 from vdsm.contract.errors import Problem
+from vdsm.contract.types import Secret
 
 from .handlers import Handler, Mark, Precondition, handlers_of
 
@@ -38,6 +39,7 @@ class Entry:
     exclusive: bool
     subjects: Subjects | None  # None: the verb is about no object in particular
     guarded: tuple[tuple[tuple[str, ...], Privilege], ...]  # field paths that need a privilege of their own
+    secretive: bool  # its answer holds a secret, and is nowhere kept
 
     @property
     def subject_param(self) -> str:
@@ -78,7 +80,16 @@ def _entry(service: object, mark: Mark, handler: Handler) -> Entry:
         raise ContractError(f"{verb.method}: the handler's parameters are not the contract's")
     has_subject = f"{verb.noun}_id" in verb.params.__struct_fields__ and _required(verb.params, f"{verb.noun}_id")
     subjects = typing.cast("Subjects", service) if has_subject and hasattr(service, "subject") else None
-    return Entry(verb, handler, fields, mark.requires, mark.exclusive, subjects, tuple(_guarded(verb.params)))
+    return Entry(
+        verb,
+        handler,
+        fields,
+        mark.requires,
+        mark.exclusive,
+        subjects,
+        tuple(_guarded(verb.params)),
+        _secretive(verb.result),
+    )
 
 
 def _required(struct: type[msgspec.Struct], name: str) -> bool:
@@ -93,6 +104,13 @@ def _guarded(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterat
                     yield (*path, name), mark.privilege
             if isinstance(part, type) and issubclass(part, msgspec.Struct):
                 yield from _guarded(part, (*path, name))
+
+
+def _secretive(hint: object) -> bool:
+    if hint is Secret:
+        return True
+    inner = typing.get_type_hints(hint).values() if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else ()
+    return any(_secretive(part) for part in (*inner, *typing.get_args(hint)))
 
 
 def _parts(hint: object) -> Iterator[object]:

@@ -118,7 +118,9 @@ class Journal:
         first, _ = await self._log.bounds()
         if 0 < since < first - 1:
             gap = Gap(since=since, until=first - 1, reason="those events are older than what is kept")
-        return await self._log.read(max(since, first - 1), limit), gap
+        # The log may be ahead of this loop: handed out before `last` has moved, an id would look like another's.
+        records = await self._log.read(max(since, first - 1), limit)
+        return [record for record in records if record.id <= self._last], gap
 
     def follow(self, wanted: EventFilter, since: int | None) -> AsyncIterator[EventRecord | Gap]:
         """Events after `since` (None: from now on), for ever."""

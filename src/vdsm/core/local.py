@@ -262,7 +262,8 @@ class LocalBridge:
             await self._keys.release(who, key)  # it was undone, so the same call may be tried again
             raise
         task_id = call.row.id if call.row else ""
-        await self._keys.settle(who, key, msgspec.structs.replace(claim, task_id=task_id, answer=to_json(result)))
+        answer = None if call.entry.secretive else to_json(result)
+        await self._keys.settle(who, key, msgspec.structs.replace(claim, task_id=task_id, answer=answer))
         return result
 
     async def _note(self, call: Call, params: Mapping[str, object], verdict: str, begun: float) -> None:

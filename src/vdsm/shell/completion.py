@@ -97,13 +97,14 @@ def _of_verb(session: Session, method: str, rest: Sequence[str], current: str) -
     named = {flag: option for option in found if not option.from_path for flag in option.flags}
     if rest and rest[-1] in named and named[rest[-1]].shape["k"] != "bool":
         return _values(session, named[rest[-1]], current)
+    flag = [("true", ""), ("false", "")] if rest and rest[-1] in named else []
     if not current.startswith("-"):
         place = len(_bare(rest, named))
         expected = [o for o in found if o.from_path] + [o for o in found if is_spare(o)]
         if place < len(expected):
-            return _values(session, expected[place], current)
+            return [*flag, *_values(session, expected[place], current)]
     again = [o for o in named.values() if o.repeats or not set(o.flags) & set(rest)]
-    return [*((o.flags[0], o.help) for o in dict.fromkeys(again)), *_common_flags()]
+    return [*flag, *((o.flags[0], o.help) for o in dict.fromkeys(again)), *_common_flags()]
 
 
 def _bare(rest: Sequence[str], named: dict[str, Option]) -> list[str]:
@@ -212,17 +213,25 @@ def answer_shell(session: Session, words: Sequence[str]) -> int:
 
 
 def split(line: str) -> tuple[list[str], str]:
-    """The words before the cursor's, and what there is of that one."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
-    lexer.whitespace_split, lexer.commenters = True, ""
+    """The words before the cursor's, and what there is of that one, though a quote may still be open."""
     words: list[str] = []
-    try:
-        words.extend(lexer)
-    except ValueError:  # a quote that is still open: it belongs to the last word
-        return split(line.replace('"', "").replace("'", ""))
-    if not line or line[-1].isspace():
-        return words, ""
-    return words[:-1], words[-1] if words else ""
+    word: str | None = None
+    quote = ""
+    escaped = False
+    for letter in line:
+        if escaped:
+            word, escaped = (word or "") + letter, False
+        elif letter == "\\" and quote != "'":
+            escaped = True
+        elif quote or letter in "'\"":
+            quote, letter = ("", "") if letter == quote else (quote, letter) if quote else (letter, "")
+            word = (word or "") + letter
+        elif letter.isspace():
+            words += [] if word is None else [word]
+            word = None
+        else:
+            word = (word or "") + letter
+    return words, word or ""
 
 
 def _common_given(words: Sequence[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ def run(session: Session, words: Sequence[str]) -> int:
     parser.add_argument("params", nargs="*", metavar="NAME=TEXT | NAME:=JSON")
     parser.add_argument("-o", dest="save", metavar="FILE")
     add_common(parser, COMMON)
-    given = {k: v for k, v in vars(parser.parse_intermixed_args(list(words))).items() if v is not None}
+    given = {k: v for k, v in parser.read(words).items() if v is not None}
     method = find(session.index, given.pop("verb"))
     params = parameters(session.index, method, given.pop("params"))
     return calls.run(session, method, params, given)

@@ -48,7 +48,7 @@ def parser() -> Parser:
 
 def run(session: Session, words: Sequence[str]) -> int:
     """Show events; returns the exit code. Raises Fault."""
-    given = vars(parser().parse_args(list(words)))
+    given = parser().read(words)
     wanted = filters(session, given)
     output = session.output(given)
     since, follow = given["since"], given["follow"]

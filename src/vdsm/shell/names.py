@@ -48,10 +48,12 @@ def resolve(session: Session, noun: str, text: str, given: Mapping[str, Any]) ->
 
 def pick(objects: list[tuple[str, str]], text: str) -> list[tuple[str, str]]:
     """The objects that a text may mean: the whole id, else the whole name, else beginnings of either."""
+    if not text:
+        return []  # some objects have no name: that is not what is meant
     return (
         [o for o in objects if o[0] == text]
         or [o for o in objects if o[1] == text]
-        or [o for o in objects if text and (o[0].startswith(text) or o[1].startswith(text))]
+        or [o for o in objects if o[0].startswith(text) or o[1].startswith(text)]
     )
 
 

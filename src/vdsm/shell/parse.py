@@ -9,6 +9,7 @@ import sys
 from . import values
 from .faults import did_you_mean, usage
 from .options import COMMON, FIELDS, SAVE, WHERE, Common, Option, options
+from .text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,12 +33,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         name = self.prog.removeprefix("vdsmsh").strip()
         hint = f"See `vdsmsh help {name}`." if name else "See `vdsmsh help`."
-        word = message.removeprefix("unrecognized arguments: ").split()[0]
-        if message.startswith("unrecognized arguments: "):
-            flags = [flag for action in self._actions for flag in action.option_strings]
-            message = f"there is no option {word}" if word.startswith("-") else f"{word!r} is one word too many"
-            hint = did_you_mean(word.partition("=")[0], flags) or hint
         raise usage(message, hint)
+
+    def read(self, words: Sequence[str]) -> dict[str, Any]:
+        """What the words say, by destination. Raises Fault."""
+        given, extra = self.parse_known_intermixed_args(list(words))
+        if extra:
+            self.refuse(extra[0])
+        return vars(given)
+
+    def refuse(self, word: str) -> NoReturn:
+        """There is no place for this word."""
+        if not word.startswith("-"):
+            self.error(f"{clean(repr(word))} is one word too many")
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        near = did_you_mean(word.partition("=")[0], flags)
+        detail = f"there is no option {clean(word.partition('=')[0])}"
+        if near:
+            raise usage(detail, near)
+        self.error(detail)
 
 
 def take_common(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
@@ -48,7 +62,7 @@ def take_common(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
         at += 2 if argv[at] in valued else 1
     parser = Parser("vdsmsh")
     add_common(parser, COMMON)
-    return vars(parser.parse_args(list(argv[:at]))), list(argv[at:])
+    return parser.read(argv[:at]), list(argv[at:])
 
 
 def add_common(parser: argparse.ArgumentParser, common: Sequence[Common], taken: Sequence[str] = ()) -> None:
@@ -119,7 +133,7 @@ def parse_verb(index: Index, method: str, words: Sequence[str]) -> tuple[dict[st
     Raises Fault.
     """
     parser, found = verb_parser(index, method)
-    given = vars(parser.parse_intermixed_args(_bare_flags(found, words)))
+    given = parser.read(_bare_flags(found, words))
     texts = {option.key: given.pop(option.key, None) for option in found}
     _place(parser, [o for o in found if is_spare(o)], given.pop("spare", []), texts)
     params: dict[str, Any] = {
@@ -146,7 +160,7 @@ def _place(parser: Parser, spare: list[Option], words: list[str], texts: dict[st
     """Give the bare words to the parameters that have no value yet."""
     free = [option for option in spare if texts[option.key] is None]
     if len(words) > len(free):
-        parser.error(f"unrecognized arguments: {words[len(free)]}")
+        parser.refuse(words[len(free)])
     for option, word in zip(free, words, strict=False):
         texts[option.key] = word
 

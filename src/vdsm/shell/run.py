@@ -123,7 +123,7 @@ def _watch(session: Session, words: Sequence[str]) -> int:
     parser = Parser("vdsmsh task watch")
     parser.add_argument("task", metavar="TASK")
     add_common(parser, COMMON)
-    given = vars(parser.parse_args(list(words)))
+    given = parser.read(words)
     task = session.ask("Task.get", {"taskID": resolve(session, "task", given["task"], given)}, given)
     task = progress.follow(session, task, given)
     show.result(session.index, {"k": "struct", "name": "TaskRecord"}, task, session.output(given))

@@ -75,7 +75,7 @@ def _cpu(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
 
 def _devices(root: ET.Element, params: VmParams) -> None:
     devices = ET.SubElement(root, "devices")
-    names = {prefix: iter([f"{prefix}{letter}" for letter in _LETTERS]) for prefix in ("vd", "sd")}
+    names = {prefix: map(prefix.__add__, _LETTERS) for prefix in ("vd", "sd")}
     for disk in params.disks:
         _disk(devices, disk, next(names[_PREFIX[disk.bus]]))
     if any(disk.bus is DiskBus.SCSI for disk in params.disks):

@@ -62,10 +62,10 @@ class Sampler:
             self._old = self._new
         self._new = Round(time.monotonic(), {sample.vm_id: sample for sample in samples})
 
-    def cpu_percent(self, vm_id: str) -> float | None:
-        """Of one CPU, since the older round; None while there is only one."""
-        new, old, seconds = self._pair(vm_id)
-        if new is None or old is None or seconds <= 0:
+    def cpu_percent(self, machine: Machine) -> float | None:
+        """Of one CPU, since the older round; None while there is only one, and of what does not run."""
+        new, old, seconds = self._pair(machine.vm_id)
+        if not machine.active or new is None or old is None or seconds <= 0:
             return None
         return _percent(new.cpu_ns - old.cpu_ns, seconds)
 

@@ -235,6 +235,8 @@ class Table:
                 self._note_phase(row, event)
                 self._settle(row, event.detail or event.kind.value)
             return
+        if event.kind is DomainEventKind.RESUMED and not row.active:
+            return  # libvirt says "resumed" just before "started"; the latter is told with the running document
         reason = event.detail or event.kind.value
         if (state := status.AFTER_EVENT.get(event.kind)) is not None:
             row.domain = msgspec.structs.replace(row.domain, state=state, reason=event.detail)

@@ -215,7 +215,7 @@ class Vms:
     @handles(vm.list_)
     async def list_(self, ctx: Context) -> list[VmSummary]:
         await self._sampler.refresh_if_running(self._table)
-        return sorted((row.summary(self._sampler.cpu_percent(row.vm_id)) for row in self._table), key=_by_name)
+        return sorted((row.summary(self._sampler.cpu_percent(row)) for row in self._table), key=_by_name)
 
     @handles(vm.get_info)
     async def get_info(self, ctx: Context, vm_id: str) -> VmInfo:

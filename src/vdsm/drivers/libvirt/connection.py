@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
+import queue
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 30.0  # for a call that only needs libvirt or QEMU's monitor
 _CONNECT_S = 20.0
+_CALLS_EACH = 4  # one less than libvirtd reads, for its own answers to keep-alives
 _KEEPALIVE_S, _KEEPALIVES = 5, 3  # a libvirtd that hangs is given up after 20 s
 _BACKOFF_FIRST_S, _BACKOFF_MOST_S = 0.1, 5.0
 
@@ -33,22 +36,25 @@ def default_uri() -> str:
 
 
 class Line:
-    """One connection with its own few threads.
+    """Calls of one kind: connections and threads of their own.
 
     libvirtd reads at most five requests of a client at a time (max_client_requests): calls that may hang or last
     must not share a connection with those that are wanted at once.
     """
 
-    def __init__(self, name: str, *, workers: int) -> None:
-        self._pool = Pool(f"libvirt-{name}", workers=workers)
-        self._conn: libvirt.virConnect | None = None
+    def __init__(self, name: str, *, connections: int = 1) -> None:
+        self.connections = connections
+        self._pool = Pool(f"libvirt-{name}", workers=connections * _CALLS_EACH)
+        self._free: queue.SimpleQueue[libvirt.virConnect] | None = None  # each connection, once for each call it takes
         self._reason = "the connection has not been opened"
 
-    def attach(self, conn: libvirt.virConnect) -> None:
-        self._conn = conn
+    def attach(self, conns: Sequence[libvirt.virConnect]) -> None:
+        self._free = queue.SimpleQueue()
+        for conn in [*conns] * _CALLS_EACH:
+            self._free.put(conn)
 
     def detach(self, reason: str) -> None:
-        self._conn, self._reason = None, reason
+        self._free, self._reason = None, reason
 
     def close(self) -> None:
         self._pool.close()
@@ -66,11 +72,19 @@ class Line:
 
         Raises HypervisorUnavailable, DeadlineExceeded, TooBusy, NoSuchVM, HypervisorError, and what `call` raises.
         """
-        conn = self._conn
-        if conn is None:
+        free = self._free
+        if free is None:
             raise HypervisorUnavailable(reason=self._reason)
+
+        def make() -> T:
+            conn = free.get()  # there is one: no more calls run than fit, but for those stuck in an earlier round
+            try:
+                return call(conn)
+            finally:
+                free.put(conn)
+
         try:
-            return await self._pool.run(what, lambda: call(conn), most=most, key=key)
+            return await self._pool.run(what, make, most=most, key=key)
         except libvirt.libvirtError as error:
             raise problems.problem(error, what, vm) from None
 
@@ -133,8 +147,9 @@ class Connection:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _BACKOFF_MOST_S)
                 continue
-            for line, conn in zip(self._lines, calls.conns, strict=True):
-                line.attach(conn)
+            conns = iter(calls.conns)
+            for line in self._lines:
+                line.attach(list(itertools.islice(conns, line.connections)))
             if away:
                 log.info("libvirt at %s is back", self._uri)
                 self._back()
@@ -166,7 +181,7 @@ class Connection:
         def dial() -> _Calls:
             calls = _Calls()
             try:
-                for _ in self._lines:
+                for _ in range(sum(line.connections for line in self._lines)):
                     calls.add(libvirt.open(self._uri), broke)
                 calls.events = self._subscribe(calls.conns[0])
             except libvirt.libvirtError:

@@ -60,14 +60,16 @@ class Console:
 
     async def read(self) -> bytes:
         """The next bytes; empty at the end."""
-        await self._readable.wait()
-        with self._lock:
-            data = bytes(self._in)
-            self._in.clear()
-            if not self._ended:
-                self._readable.clear()
-            self._listen()
-        return data
+        while True:
+            await self._readable.wait()
+            with self._lock:
+                data, ended = bytes(self._in), self._ended
+                self._in.clear()
+                if not ended:
+                    self._readable.clear()
+                self._listen()
+            if data or ended:
+                return data  # else it was woken for what the last read took
 
     async def write(self, data: bytes) -> None:
         """Returns when the bytes are on their way, or lost because the other side is gone."""

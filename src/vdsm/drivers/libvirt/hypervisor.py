@@ -54,17 +54,18 @@ class LibvirtHypervisor:
     """
 
     def __init__(self, uri: str = "", *, cache_dir: Path | None = None) -> None:
-        self._control = Line("control", workers=4)
-        self._slow = Line("slow", workers=4)
-        quick, monitor = Line("quick", workers=2), Line("monitor", workers=4)
+        self._reading = Line("reading")
+        self._control = Line("control", connections=2)
+        self._slow = Line("slow")
+        monitor = Line("monitor")
         self._connection = Connection(
             uri,
-            [self._control, self._slow, quick, monitor],
+            [self._reading, self._control, self._slow, monitor],
             subscribe=lambda conn: events.subscribe(conn, self._hand_over),
             lost=self._note_lost,
             back=self._note_back,
         )
-        self._sampler = Sampler(quick, monitor)
+        self._sampler = Sampler(self._reading, monitor)
         self._hidden: set[str] = set()  # our own test guests
         self._trial = KvmTrial(cache_dir, self._hidden.add)
         self._sink: Callable[[DomainEvent], None] = lambda event: None
@@ -136,11 +137,11 @@ class LibvirtHypervisor:
             self._facts = None
 
     async def domains(self) -> Sequence[Domain]:
-        found = await self._control.run("listing domains", domains.read_all)
+        found = await self._reading.run("listing domains", domains.read_all)
         return [domain for domain in found if domain.vm_id not in self._hidden]
 
     async def domain(self, vm_id: str) -> Domain:
-        return await self._control.run("reading a domain", lambda conn: domains.read(conn, vm_id), vm=vm_id)
+        return await self._reading.run("reading a domain", lambda conn: domains.read(conn, vm_id), vm=vm_id)
 
     async def samples(self) -> Sequence[DomainSample]:
         return [sample for sample in await self._sampler.samples() if sample.vm_id not in self._hidden]

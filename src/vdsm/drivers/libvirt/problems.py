@@ -15,17 +15,16 @@ from vdsm.contract.errors import (
 )
 
 # Said by the client's half of libvirt when the server's half is not there.
-_TRANSPORT = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_NONE}
+_TRANSPORT = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
 _BROKEN = {
     libvirt.VIR_ERR_INTERNAL_ERROR,  # "client socket is closed"
     libvirt.VIR_ERR_SYSTEM_ERROR,
     libvirt.VIR_ERR_RPC,
-    libvirt.VIR_ERR_NO_CONNECT,
-    libvirt.VIR_ERR_INVALID_CONN,
     libvirt.VIR_ERR_AUTH_FAILED,
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
 }
+_NO_CONNECTION = {libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN}
 _AGENT = {
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
     libvirt.VIR_ERR_AGENT_UNSYNCED,
@@ -44,7 +43,7 @@ def code(error: libvirt.libvirtError) -> int:
 
 def is_lost(error: libvirt.libvirtError) -> bool:
     """Whether it is the connection that failed, not the call."""
-    return error.get_error_domain() in _TRANSPORT and code(error) in _BROKEN
+    return code(error) in _NO_CONNECTION or (error.get_error_domain() in _TRANSPORT and code(error) in _BROKEN)
 
 
 def problem(error: libvirt.libvirtError, what: str, vm: str = "") -> Problem:

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Counters of all running domains, of which none can delay the others.
 
-Two bulk calls. The quick one asks only what libvirtd knows by itself. The other needs QEMU's monitor, and stands
-still in the first domain whose QEMU hangs: it is given up after a moment. Because it holds that domain's job, the
-next one, made with NOWAIT, passes over the domain; and so do all until QEMU answers again.
+Two bulk calls. The quick one asks only what libvirtd knows by itself. The other needs QEMU's monitor (since libvirt
+8.6 even for CPU_TOTAL), and stands still in the first domain whose QEMU hangs: it is given up after a moment. Because
+it holds that domain's job, the next one, made with NOWAIT, passes over the domain; and so do all until QEMU answers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator
 from contextvars import Context
@@ -26,8 +27,13 @@ from .connection import Line
 Record: TypeAlias = dict[str, int | str]
 Records: TypeAlias = dict[str, Record]
 
-_QUICK = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_CPU_TOTAL | libvirt.VIR_DOMAIN_STATS_INTERFACE
-_MONITOR = libvirt.VIR_DOMAIN_STATS_BALLOON | libvirt.VIR_DOMAIN_STATS_VCPU | libvirt.VIR_DOMAIN_STATS_BLOCK
+_QUICK = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_INTERFACE
+_MONITOR = (
+    libvirt.VIR_DOMAIN_STATS_CPU_TOTAL
+    | libvirt.VIR_DOMAIN_STATS_BALLOON
+    | libvirt.VIR_DOMAIN_STATS_VCPU
+    | libvirt.VIR_DOMAIN_STATS_BLOCK
+)
 _FLAGS = libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_ACTIVE | libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
 _WITNESS = "balloon.rss"  # only there if QEMU's monitor was asked
 _PATIENCE_S, _PATIENCE_EACH_S = 1.0, 0.02  # for the monitors of all domains; 200 take 1.7 s on a busy host
@@ -49,7 +55,7 @@ class Sampler:
 
     async def samples(self) -> list[DomainSample]:
         records = await self._quick.run("reading statistics", lambda conn: _read(conn, _QUICK))
-        now = time.monotonic()
+        began = now = time.monotonic()
         for vm_id in self._known.keys() - records.keys():
             del self._known[vm_id]
         for vm_id in records:
@@ -61,6 +67,10 @@ class Sampler:
             )  # nobody's deadline
             self._round.add_done_callback(self._end_round)
         await asyncio.wait({self._round}, timeout=remaining(patience))
+        if silent := [vm_id for vm_id in records if self._known[vm_id][0] <= began]:
+            times = await self._quick.run("reading processor times", lambda conn: _processor_times(conn, silent))
+            for vm_id, extra in times.items():
+                records[vm_id] |= extra
         now = time.monotonic()
         return [self._sample(vm_id, record, now) for vm_id, record in records.items()]
 
@@ -92,6 +102,7 @@ class Sampler:
         when, answer = self._known[vm_id]
         answers = now - when < _SILENT_S
         state, _ = words.state(_int(record, "state.state"), _int(record, "state.reason"))
+        record = answer | record
         return DomainSample(
             vm_id=vm_id,
             state=state,
@@ -99,7 +110,7 @@ class Sampler:
             cpu_ns=_int(record, "cpu.time"),
             cpu_user_ns=_int(record, "cpu.user"),
             cpu_system_ns=_int(record, "cpu.system"),
-            vcpus=_int(answer, "vcpu.current"),
+            vcpus=_int(record, "vcpu.current"),
             balloon=_balloon(answer) if answers else {},
             disks=list(_disks(answer)) if answers else [],
             nics=list(_nics(record)),
@@ -108,6 +119,16 @@ class Sampler:
 
 def _read(conn: libvirt.virConnect, groups: int) -> Records:
     return {domain.UUIDString(): record for domain, record in conn.getAllDomainStats(groups, _FLAGS)}
+
+
+def _processor_times(conn: libvirt.virConnect, vm_ids: list[str]) -> Records:
+    """What the kernel knows of domains that do not answer."""
+    found: Records = {}
+    for vm_id in vm_ids:
+        with contextlib.suppress(libvirt.libvirtError):  # it has just gone
+            _, _, _, vcpus, cpu_ns = conn.lookupByUUIDString(vm_id).info()
+            found[vm_id] = {"vcpu.current": vcpus, "cpu.time": cpu_ns}
+    return found
 
 
 def _int(record: Record, name: str) -> int:

@@ -18,14 +18,13 @@ class SimulatedConsole:
         self._closed = closed
         self._open = True
         self._news = asyncio.Event()
-        self._news.set()
 
     async def read(self) -> bytes:
-        await self._news.wait()
+        while self._open and not self._out:
+            self._news.clear()
+            await self._news.wait()
         data = bytes(self._out)
         self._out.clear()
-        if self._open:
-            self._news.clear()
         return data
 
     async def write(self, data: bytes) -> None:

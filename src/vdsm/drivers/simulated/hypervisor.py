@@ -14,6 +14,7 @@ from vdsm.contract.errors import (
     ConsoleInUse,
     HypervisorError,
     NoDisplay,
+    NonResponsiveGuestAgent,
     NoSerialConsole,
     NoSuchVM,
     TicketError,
@@ -33,7 +34,7 @@ from vdsm.core.ports.hypervisor import (
 from . import facts, picture
 from .console import SimulatedConsole
 from .faults import Faults
-from .machine import Machine, bring_to_life, read_shape, with_disc, with_text
+from .machine import Machine, bring_to_life, read_shape, with_disc, with_text, without_passwords
 
 _VNC_PASSWORD_MAX = 8
 
@@ -124,6 +125,7 @@ class SimulatedHypervisor:
 
     async def define(self, xml: str) -> None:
         await self.faults.meet("define")
+        xml = without_passwords(xml)
         shape = read_shape(xml)
         if not shape.vm_id:
             xml = with_text(xml, "uuid", str(uuid.uuid4()))
@@ -185,6 +187,8 @@ class SimulatedHypervisor:
         machine.number = self._booted
         machine.live = bring_to_life(machine.definition, machine.number)
         machine.enter(DomainState.RUNNING, "booted")
+        if not paused:
+            self._tell(machine, DomainEventKind.RESUMED, "unpaused")  # libvirt starts the processors, then says STARTED
         self._tell(machine, DomainEventKind.STARTED, "booted")
         if paused:
             machine.enter(DomainState.PAUSED, "user")
@@ -192,6 +196,8 @@ class SimulatedHypervisor:
 
     async def power_off(self, vm_id: str, *, graceful: bool) -> None:
         machine = await self._find_active("power_off", vm_id, asks_qemu=graceful)  # a kill needs no answer
+        if graceful:
+            self._tell(machine, DomainEventKind.SHUTDOWN, "host")
         self._stop(machine, "destroyed")
 
     def _stop(self, machine: Machine, reason: str) -> None:
@@ -204,17 +210,20 @@ class SimulatedHypervisor:
 
     async def ask_shutdown(self, vm_id: str, way: ShutdownWay, *, reboot: bool) -> None:
         machine = await self._find_active("ask_shutdown", vm_id)
+        if way is ShutdownWay.AGENT and not machine.shape.agent:
+            raise NonResponsiveGuestAgent(vm=machine.shape.name, reason="QEMU guest agent is not configured")
         number = machine.number
 
         def obey() -> None:
             self._timers.discard(timer)
             if machine.number != number or machine.state is not DomainState.RUNNING:
                 return  # stopped or paused meanwhile: nobody is there to obey
-            self._tell(machine, DomainEventKind.SHUTDOWN, "guest", guest_asked=True)
             if reboot:
+                machine.enter(DomainState.RUNNING, "unpaused")
                 self._tell(machine, DomainEventKind.REBOOTED)
             else:
-                machine.enter(DomainState.SHUTTING_DOWN, "user")
+                machine.enter(DomainState.SHUTTING_DOWN, "unknown")
+                self._tell(machine, DomainEventKind.SHUTDOWN, "guest", guest_asked=True)
                 self._stop(machine, "shutdown")
 
         timer = asyncio.get_running_loop().call_later(self._obeys_after, obey)
@@ -228,9 +237,10 @@ class SimulatedHypervisor:
 
     async def resume(self, vm_id: str) -> None:
         machine = await self._find_active("resume", vm_id)
-        if machine.state is DomainState.PAUSED:
-            machine.enter(DomainState.RUNNING, "unpaused")
-            self._tell(machine, DomainEventKind.RESUMED, "unpaused")
+        if machine.state is not DomainState.PAUSED:
+            raise HypervisorError(what="resume", reason="domain is already running")
+        machine.enter(DomainState.RUNNING, "unpaused")
+        self._tell(machine, DomainEventKind.RESUMED, "unpaused")
 
     async def reset(self, vm_id: str) -> None:
         machine = await self._find_active("reset", vm_id)
@@ -245,11 +255,16 @@ class SimulatedHypervisor:
         return "image/png", picture.paint(40 if machine.state is DomainState.PAUSED else 120)
 
     async def set_ticket(self, vm_id: str, password: Secret, *, ttl: int, on_conflict: str) -> None:
-        machine = await self._find_active("set_ticket", vm_id)
+        machine = await self._find("set_ticket", vm_id)
+        if not machine.active:
+            raise TicketError(vm=machine.shape.name, reason="domain is not running")
+        await self.faults.stall("set_ticket", vm_id)
         if not machine.shape.graphics:
             raise TicketError(vm=machine.shape.name, reason="it has no graphics device")
-        if len(password.reveal()) > _VNC_PASSWORD_MAX:
-            raise TicketError(vm=machine.shape.name, reason="a VNC password has at most 8 characters")
+        if len(password.reveal().encode()) > _VNC_PASSWORD_MAX:
+            raise TicketError(vm=machine.shape.name, reason="a VNC password has at most 8 bytes")
+        if not password.reveal().isprintable():
+            raise TicketError(vm=machine.shape.name, reason="the password holds a character that is not printable")
         machine.password, machine.conflict = password.reveal(), on_conflict
 
     async def change_cd(self, vm_id: str, path: str) -> None:

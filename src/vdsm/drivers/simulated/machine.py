@@ -13,6 +13,7 @@ from vdsm.contract.errors import HypervisorError
 from vdsm.core.ports.hypervisor import DiskSample, Domain, DomainSample, DomainState, NicSample
 
 _KIB = {"b": 1 / 1024, "bytes": 1 / 1024, "KiB": 1, "k": 1, "MiB": 1024, "M": 1024, "GiB": 1024**2, "G": 1024**2}
+AGENT = "org.qemu.guest_agent.0"
 _CPU_SHARE = 0.02  # an idle guest's use of one processor
 _DISK_BYTES_PER_S = 8192
 _NIC_BYTES_PER_S = 512
@@ -31,6 +32,7 @@ class Shape:
     serial: bool
     graphics: bool
     cdrom: bool
+    agent: bool
 
 
 def read_shape(xml: str) -> Shape:
@@ -50,6 +52,7 @@ def read_shape(xml: str) -> Shape:
         serial=any(root.find(f"devices/{kind}") is not None for kind in ("serial", "console")),
         graphics=root.find("devices/graphics") is not None,
         cdrom=root.find("devices/disk[@device='cdrom']") is not None,
+        agent=any(t.get("name") == AGENT for t in root.findall("devices/channel/target")),
     )
 
 
@@ -82,6 +85,16 @@ def with_disc(xml: str, path: str) -> str:
     if path:
         drive.set("type", "file")
         ET.SubElement(drive, "source", file=path)
+    return ET.tostring(root, encoding="unicode")
+
+
+def without_passwords(xml: str) -> str:
+    """What libvirt shows of a document."""
+    if "passwd=" not in xml:
+        return xml
+    root = _parse(xml)
+    for graphics in root.findall("devices/graphics"):
+        graphics.attrib.pop("passwd", None)
     return ET.tostring(root, encoding="unicode")
 
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table follows libvirt: through losses, foreign hands and quick changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from harness.memory_host import MemoryHost
+from vdsm.contract import vm
+from vdsm.contract.errors import HypervisorUnavailable
+from vdsm.contract.vm_info import VmState
+from vdsm.core.ports.hypervisor import DomainState
+from vdsm.core.vm.status import exit_of
+from vdsm.drivers.simulated.faults import Fault
+from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
+
+
+async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_what_changed_while_libvirt_was_away_is_told(host: MemoryHost) -> None:
+    stays, goes = await host.create("stays"), await host.create("goes")
+    since = host.journal.last
+    host.hypervisor.faults.disconnect()
+    await _until(lambda: host.journal.last > since)
+    with pytest.raises(HypervisorUnavailable):
+        await host.call(vm.pause, vmID=stays.vm_id)
+    assert (await host.call(vm.get_info, vmID=stays.vm_id)).vm_name == "stays"  # what was known is still told
+    del host.hypervisor._machines[goes.vm_id]  # somebody undefined it meanwhile
+    host.hypervisor.faults.reconnect()
+    await _until(lambda: host.table.find(goes.vm_id) is None)
+    told = [e.data.name for e in await host.events(since)]
+    assert told[:1] == ["Host_hypervisor_lost"]
+    assert "Host_hypervisor_back" in told
+    assert "VM_removed" in told
+
+
+async def test_without_libvirt_an_empty_table_is_no_answer() -> None:
+    hypervisor = SimulatedHypervisor()
+    hypervisor.faults.set("domains", Fault(error="away", times=0))
+    host = MemoryHost(None, hypervisor)
+    await host.store.open()
+    await host.journal.start()
+    await host.table.open()
+    host.bridge.ready = True
+    with pytest.raises(HypervisorUnavailable):
+        await host.call(vm.list_)
+    with pytest.raises(HypervisorUnavailable):
+        await host.create("a")
+    await host.close()
+
+
+async def test_a_hand_at_virsh_is_seen(host: MemoryHost) -> None:
+    made = await host.create("a", guestAgent=False)
+    await host.hypervisor.suspend(made.vm_id)
+    await host.hypervisor.resume(made.vm_id)
+    await host.hypervisor.power_off(made.vm_id, graceful=False)
+    await _until(lambda: host.table.get(made.vm_id).status is VmState.DOWN)
+    told = [(e.data.status, e.data.exit_reason) for e in await host.events() if e.data.name == "VM_status"]
+    assert told[-3:] == [("Paused", None), ("Up", None), ("Down", 6)]
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "told"),
+    [
+        (DomainState.SHUT_OFF, "shutdown", (0, 7)),
+        (DomainState.SHUT_OFF, "destroyed", (0, 6)),
+        (DomainState.SHUT_OFF, "crashed", (1, 2)),
+        (DomainState.SHUT_OFF, "failed", (1, 3)),
+        (DomainState.SHUT_OFF, "migrated", (0, 4)),
+        (DomainState.SHUT_OFF, "saved", (0, 5)),
+        (DomainState.CRASHED, "panicked", (1, 2)),
+        (DomainState.SHUT_OFF, "unknown", None),
+        (DomainState.RUNNING, "booted", None),
+    ],
+)
+def test_how_it_ended_in_the_published_numbers(state: DomainState, reason: str, told: tuple[int, int] | None) -> None:
+    end = exit_of(state, reason)
+    assert (None if end is None else (end.code, int(end.reason))) == told

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One laboratory for each hypervisor driver: the driver, what it said, and ways to break what is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from harness.libvirt import PrivateLibvirt, machines
+from harness.talking_rom import talking_rom
+from harness.until import BUSY
+from vdsm.contract.errors import Problem
+from vdsm.core.ports.deadline import within
+from vdsm.core.ports.hypervisor import DomainEvent, DomainEventKind, Hypervisor
+from vdsm.drivers.libvirt import LibvirtHypervisor
+from vdsm.drivers.simulated import SimulatedHypervisor
+
+_SCREEN = (
+    "<graphics type='vnc' autoport='yes' passwd='nobodys' passwdValidTo='1970-01-01T00:00:01'>"
+    "<listen type='address' address='127.0.0.1'/></graphics><video><model type='vga'/></video>"
+)
+_DRIVE = (
+    "<controller type='scsi' model='virtio-scsi'/><disk type='file' device='cdrom'><driver name='qemu' type='raw'/>"
+    "<target dev='sda' bus='scsi'/><readonly/></disk>"
+)
+
+
+class Lab:
+    """Machines are named after the test, so that they can be told from others and removed."""
+
+    def __init__(self, hypervisor: Hypervisor, prefix: str, rom: Path) -> None:
+        self.hypervisor = hypervisor
+        self.prefix = prefix
+        self.rom = rom
+        self.events: list[DomainEvent] = []
+        hypervisor.watch(self.events.append)
+
+    def xml(
+        self, name: str, vm_id: str, *, serial: bool = True, screen: bool = False, drive: bool = False, memory: int = 16
+    ) -> str:
+        """A small machine; its guest greets, echoes and obeys the power button."""
+        devices = "<serial type='pty'><target port='0'/></serial>" if serial else ""
+        devices += (_SCREEN if screen else "") + (_DRIVE if drive else "")
+        return (
+            f"<domain type='qemu'><name>{name}</name><uuid>{vm_id}</uuid><memory unit='MiB'>{memory}</memory>"
+            "<vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type>"
+            f"<loader readonly='yes' type='rom'>{self.rom}</loader></os><features><acpi/></features>"
+            f"<devices>{devices}</devices></domain>"
+        )
+
+    async def define(self, name: str = "a", **options: bool) -> str:
+        """The id of a new machine."""
+        vm_id = str(uuid.uuid4())
+        await self.hypervisor.define(self.xml(f"{self.prefix}-{name}", vm_id, **options))
+        return vm_id
+
+    async def run(self, name: str = "a", *, paused: bool = False, **options: bool) -> str:
+        """The id of a new machine that runs."""
+        vm_id = await self.define(name, **options)
+        await self.hypervisor.start(vm_id, paused=paused)
+        return vm_id
+
+    def said(self, vm_id: str, *kinds: DomainEventKind) -> list[tuple[str, str]]:
+        """The machine's events in order; only of some kinds, if named."""
+        return [(e.kind.value, e.detail) for e in self.events if e.vm_id == vm_id and (not kinds or e.kind in kinds)]
+
+    async def until(self, what: str, holds: Callable[[], object], seconds: float = 10.0) -> None:
+        end = time.monotonic() + seconds * BUSY
+        while not holds():
+            assert time.monotonic() < end, f"not in time: {what}; events: {self.events}"
+            await asyncio.sleep(0.01)
+
+    async def until_said(self, vm_id: str, kind: DomainEventKind, detail: str | None = None) -> None:
+        await self.until(
+            f"{kind} {detail}",
+            lambda: any(e.kind is kind and e.vm_id == vm_id and detail in (None, e.detail) for e in self.events),
+        )
+
+    async def freeze(self, vm_id: str) -> None:
+        """Let the machine's QEMU answer no more."""
+        raise NotImplementedError
+
+    async def thaw(self, vm_id: str) -> None:
+        raise NotImplementedError
+
+    async def lose(self) -> None:
+        """End libvirt as kill -9 does."""
+        raise NotImplementedError
+
+    async def bring_back(self) -> None:
+        raise NotImplementedError
+
+    async def clean(self) -> None:
+        """Remove what the test made."""
+        for domain in await self.hypervisor.domains():
+            if domain.name.startswith(self.prefix):
+                for call in (
+                    self.hypervisor.power_off(domain.vm_id, graceful=False),
+                    self.hypervisor.undefine(domain.vm_id),
+                ):
+                    with contextlib.suppress(Problem):
+                        await call
+
+
+class SimulatedLab(Lab):
+    def __init__(self, prefix: str) -> None:
+        self.simulated = SimulatedHypervisor(obeys_after=0.05)
+        super().__init__(self.simulated, prefix, Path("/rom"))
+
+    async def freeze(self, vm_id: str) -> None:
+        self.simulated.faults.freeze(vm_id)
+
+    async def thaw(self, vm_id: str) -> None:
+        self.simulated.faults.thaw(vm_id)
+
+    async def lose(self) -> None:
+        self.simulated.faults.disconnect()
+
+    async def bring_back(self) -> None:
+        self.simulated.faults.reconnect()
+
+
+class LibvirtLab(Lab):
+    def __init__(self, prefix: str, rom: Path, libvirtd: PrivateLibvirt) -> None:
+        self.libvirtd = libvirtd
+        super().__init__(LibvirtHypervisor(libvirtd.uri), prefix, rom)
+
+    async def _signal(self, vm_id: str, number: int) -> None:
+        name = (await self.hypervisor.domain(vm_id)).name
+        (pid,) = machines(name)
+        os.kill(pid, number)
+
+    async def freeze(self, vm_id: str) -> None:
+        await self._signal(vm_id, signal.SIGSTOP)
+
+    async def thaw(self, vm_id: str) -> None:
+        await self._signal(vm_id, signal.SIGCONT)
+
+    async def lose(self) -> None:
+        await asyncio.to_thread(self.libvirtd.kill)
+
+    async def bring_back(self) -> None:
+        await asyncio.to_thread(self.libvirtd.start)
+
+    async def clean(self) -> None:
+        # Without definitions they vanish as they end, while the next test runs: libvirt takes seconds to cut one off.
+        for domain in await self.hypervisor.domains():
+            if domain.name.startswith(self.prefix) and domain.persistent:
+                with within(2), contextlib.suppress(Problem):
+                    await self.hypervisor.undefine(domain.vm_id)
+        for pid in machines(self.prefix):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def rom() -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(prefix="vdsm-rom-", dir="/var/tmp"))
+    place.chmod(0o755)
+    yield talking_rom(place)
+    shutil.rmtree(place)
+
+
+@pytest.fixture(scope="session")
+def libvirtd() -> Iterator[PrivateLibvirt]:
+    if os.geteuid() != 0:
+        pytest.skip("a libvirtd of its own takes root")
+    made = PrivateLibvirt()
+    yield made
+    made.close("vdsmtest-")
+
+
+@pytest.fixture(params=["simulated", "libvirt"])
+async def lab(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Lab]:
+    made: Lab
+    if request.param == "simulated":
+        made = SimulatedLab(prefix)
+    else:
+        made = LibvirtLab(prefix, request.getfixturevalue("rom"), request.getfixturevalue("libvirtd"))
+    await made.hypervisor.open()
+    yield made
+    await made.clean()
+    await made.hypervisor.close()
+
+
+@pytest.fixture
+def conn(libvirtd: PrivateLibvirt) -> Iterator[libvirt.virConnect]:
+    """Another client of the same libvirt."""
+    made = libvirt.open(libvirtd.uri)
+    yield made
+    made.close()
