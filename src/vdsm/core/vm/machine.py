@@ -92,6 +92,7 @@ class Machine:
             status=self.status.value,
             reason=reason,
             hash=self.view.hash,
+            time_offset=self.view.time_offset,
             exit_code=end.code if end else None,
             exit_reason=end.reason if end else None,
             exit_message=end.message if end else "",
