@@ -37,6 +37,7 @@ _log = logging.getLogger(__name__)
 
 _EARLY = 0.5  # seconds that a SEND may be ahead of its CONNECT
 _LINGER = 1.0  # seconds for a client to close first, after its receipt
+_BURST = 4  # calls begun before the other connections have their turn
 _BEAT_AHEAD = 0.8  # of the time agreed on: a heart-beat may be late on its way
 _SILENCE = 2.0  # times the agreed time without a sign of life until a client counts as gone
 _KEEPALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}  # seconds, seconds, probes
@@ -60,6 +61,7 @@ class StompConnection(asyncio.Protocol):
         self._waiting: deque[Sent] = deque()  # requests that were read and not begun
         self._calls: set[asyncio.Task[None]] = set()
         self._answers: set[asyncio.Task[bytes]] = set()
+        self._again: asyncio.Handle | None = None
         self._held = 0  # bytes of the requests under way
         self._arriving = 0  # bytes of a frame that is not complete
         self._arriving_since = 0.0
@@ -201,8 +203,14 @@ class StompConnection(asyncio.Protocol):
     def _pump(self) -> None:
         """Begin what may begin, and read on if there is room for more."""
         most, room = self._hub.options.max_calls, self._place.options.max_body
+        begun = 0
         while self._waiting and self._may_begin(most, room):
+            if begun == _BURST:
+                if self._again is None:
+                    self._again = self._loop.call_soon(self._pump_again)
+                break
             self._begin(self._waiting.popleft())
+            begun += 1
         transport = self._transport
         if transport is None:
             return
@@ -215,6 +223,10 @@ class StompConnection(asyncio.Protocol):
                 transport.pause_reading()
         if self._finishing and not self._waiting and not self._calls:
             transport.close()
+
+    def _pump_again(self) -> None:
+        self._again = None
+        self._pump()
 
     def _may_begin(self, most: int, room: int) -> bool:
         if not self._calls:
