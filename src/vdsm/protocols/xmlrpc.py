@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -213,7 +214,7 @@ def _integer(least: int, most: int) -> Callable[[_Frame], int]:
 
 def _double(frame: _Frame) -> float:
     said = _written(frame)
-    if not _DOUBLE.fullmatch(said):
+    if not _DOUBLE.fullmatch(said) or math.isinf(float(said)):
         raise BadXmlRpc(f"{said[:40]!r} is no <double>")
     return float(said)
 
