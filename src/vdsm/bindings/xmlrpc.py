@@ -116,7 +116,7 @@ class XmlRpcApp:
             method, arguments = self._meaning(name, params)
             verb = self._verbs.get(method)
             if verb is None:
-                raise MethodNotImplemented(method=name) if method or _is_known(name) else MethodNotFound(method=name)
+                raise MethodNotImplemented(method=name)
             return historical.answer(method, await self._calls.call(verb, arguments, caller, request.flow_id))
         except Problem as problem:
             return historical.refusal(problem.code, str(problem))
@@ -127,15 +127,22 @@ class XmlRpcApp:
             return historical.refusal(InternalError.code, str(InternalError(reason="the call could not be served")))
 
     def _meaning(self, name: str, params: list[Any]) -> tuple[str, Mapping[str, object] | list[Any]]:
-        """The verb and its arguments. A contract's name takes them in one struct, by name, or one by one."""
+        """The verb and its arguments. A contract's name takes them in one struct, by name, or one by one.
+
+        Raises MethodNotFound, MethodNotImplemented and InvalidParams.
+        """
         if name in self._verbs:
             by_name = len(params) == 1 and isinstance(params[0], dict)
             return name, params[0] if by_name else params
+        method = historical.method(name)
+        if method is None:
+            raise MethodNotFound(method=name)
+        if method not in self._verbs:
+            raise MethodNotImplemented(method=name)
         try:
-            meant = historical.meaning(name, params)
+            return historical.meaning(name, params)
         except DialectError as error:
             raise InvalidParams(reason=str(error), path=error.path) from None
-        return (meant.method, meant.arguments) if meant is not None else ("", {})
 
     async def _multicall(self, request: Request, params: list[Any]) -> object:
         """Each call's answer in a list of one, as agreed for `system.multicall`; a call that is none is a fault."""
@@ -170,7 +177,3 @@ def takes(scope: Scope) -> bool:
     if scope["type"] != "http" or scope["method"] != "POST":
         return False
     return header(scope, b"content-type").partition(b";")[0].strip().lower() in _MEDIA
-
-
-def _is_known(name: str) -> bool:
-    return historical.signature(name) is not None

@@ -60,7 +60,7 @@ class System:
         kinds = {f.encode_name: _kind(f.type) for f in msgspec.structs.fields(verb.params)}
         words = historical.signature(name) if name in self._named else list(kinds)
         needed = sum(f.required for f in msgspec.structs.fields(verb.params))
-        args = [kinds.get(word, "string") for word in words or []]
+        args = [kinds.get(word, "string") for word in words]
         return [["struct", *args[:count]] for count in range(min(needed, len(args)), len(args) + 1)]
 
 

@@ -15,7 +15,7 @@ RESULT = "result"  # the member for answers of verbs that are not published
 
 
 class Meant(NamedTuple):
-    """What a historical call comes to; without a method it is known, and nothing can do it."""
+    """What a historical call comes to."""
 
     method: str
     arguments: dict[str, Plain]
@@ -27,29 +27,30 @@ def names() -> Iterator[tuple[str, str]]:
         yield name, row.method
 
 
-def meaning(name: str, params: Sequence[Plain]) -> Meant | None:
-    """None for a name that never was. Raises DialectError for too few or too many arguments."""
+def method(name: str) -> str | None:
+    """The verb a name stands for: "" if that is no more, None for a name that never was."""
     row = table().names.get(name)
-    if row is None:
-        return None
-    if not row.method:
-        return Meant("", {})
+    return None if row is None else row.method
+
+
+def meaning(name: str, params: Sequence[Plain]) -> Meant:
+    """Of a name that there is. Raises DialectError for too few or too many arguments."""
+    row = table().names[name]
     needed = len(row.args) if row.needs is None else row.needs
     if not needed <= len(params) <= len(row.args):
         raise DialectError(f"{name} takes {needed} to {len(row.args)} arguments, not {len(params)}")
     arguments = {word: value for word, value in zip(row.args, params, strict=False) if word}
     _spread(row, arguments)
-    method = row.method
+    meant = row.method
     for flag, other in row.instead.items():
         if arguments.pop(flag, False) in (True, 1, "true", "True"):
-            method = other
-    return Meant(method, arguments)
+            meant = other
+    return Meant(meant, arguments)
 
 
-def signature(name: str) -> Sequence[str] | None:
-    """The contract's words for a name's arguments, in order."""
-    row = table().names.get(name)
-    return None if row is None else row.args
+def signature(name: str) -> Sequence[str]:
+    """The contract's words for the arguments of a name that there is, in order."""
+    return table().names[name].args
 
 
 def _spread(row: PublishedName, arguments: dict[str, Plain]) -> None:
@@ -60,12 +61,12 @@ def _spread(row: PublishedName, arguments: dict[str, Plain]) -> None:
         arguments |= {words.get(f"{word}", f"{word}"): value for word, value in inside.items()}
 
 
-def answer(method: str, result: Plain) -> dict[str, Plain]:
+def answer(verb_method: str, result: Plain) -> dict[str, Plain]:
     """The struct of a verb that went well, with its result (in the dialect's shape) where readers look for it."""
     status = {"code": DONE, "message": "Done"}
     if result is None:
         return {"status": status}
-    verb = table().verbs.get(method)
+    verb = table().verbs.get(verb_method)
     member = (verb.member if verb is not None else "") or RESULT
     if member == "*" and isinstance(result, Mapping):
         return {**result, "status": status}
