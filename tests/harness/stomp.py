@@ -35,6 +35,7 @@ class Failed(Exception):
         super().__init__(error)
         self.error = error
         self.code = error["code"]
+        assert self.code == error["data"]["code"]
 
 
 class Closed(Exception):
