@@ -35,13 +35,12 @@ from vdsm.protocols.stomp import CLIENT_COMMANDS
 
 @pytest.fixture(scope="module")
 def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
-    made = Wired(tmp_path_factory.mktemp("port"), f"vdsmtest-{secrets.token_hex(4)}")
+    made = Wired(tmp_path_factory.mktemp("port"), f"vdsmtest-{secrets.token_hex(4)}", "[limits]\nhead_seconds = 2.0\n")
     yield made.serve(machines=1)
     made.end()
 
 
-def wire() -> StompWire:
-    return StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
+WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
 
 
 # ---- first bytes -----------------------------------------------------------------------------------------------------
@@ -71,16 +70,16 @@ def wire() -> StompWire:
     ],
 )
 def test_stomp_is_known_by_its_first_line(start: bytes, known: bool | None) -> None:
-    assert wire().knows(start) is known
+    assert WIRE.knows(start) is known
 
 
 @given(
     st.binary(min_size=1, max_size=30) | st.sampled_from(sorted(CLIENT_COMMANDS)).map(str.encode), st.binary(max_size=9)
 )
 def test_more_bytes_never_change_the_answer(start: bytes, more: bytes) -> None:
-    known = wire().knows(start)
+    known = WIRE.knows(start)
     if known is not None:
-        assert wire().knows(start + more) is known
+        assert WIRE.knows(start + more) is known
 
 
 def test_every_protocol_on_each_port(wired: Wired) -> None:
