@@ -51,10 +51,12 @@ def good(answer: Any, member: str = "") -> Any:
 
 def code(answer: Any) -> int:
     """Of an answer that did not."""
-    assert set(answer) == {"status"}
-    assert answer["status"]["message"]
+    assert set(answer) == {"status", "problem"}
+    assert set(answer["status"]) == {"code", "message"}
     number: int = answer["status"]["code"]
     assert number != 0
+    assert (answer["problem"]["code"], answer["problem"]["detail"]) == (number, answer["status"]["message"])
+    assert answer["problem"]["hint"]
     return number
 
 

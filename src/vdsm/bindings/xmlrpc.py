@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from vdsm.contract import VERBS, AnyVerb
 from vdsm.contract.errors import (
@@ -119,12 +120,10 @@ class XmlRpcApp:
                 raise MethodNotImplemented(method=name)
             return historical.answer(method, await self._calls.call(verb, arguments, caller, request.flow_id))
         except Problem as problem:
-            return historical.refusal(problem.code, str(problem))
-        except asyncio.CancelledError:
-            raise
+            return _refusal(problem, request.flow_id)
         except Exception:  # as above, in the form callers read
             _log.exception("%s failed by a defect of the binding (flow %s)", name, request.flow_id)
-            return historical.refusal(InternalError.code, str(InternalError(reason="the call could not be served")))
+            return _refusal(InternalError(reason="the call could not be served"), request.flow_id)
 
     def _meaning(self, name: str, params: list[Any]) -> tuple[str, Mapping[str, object] | list[Any]]:
         """The verb and its arguments. A contract's name takes them in one struct, by name, or one by one.
@@ -151,7 +150,7 @@ class XmlRpcApp:
                 return [await self._one_of_many(request, call) for call in calls]
             case _:
                 said = f"system.multicall takes one array of at most {_MAX_MULTICALL} calls"
-                return historical.refusal(InvalidParams.code, said)
+                return _refusal(InvalidParams(reason=said), request.flow_id)
 
     async def _one_of_many(self, request: Request, call: object) -> object:
         match call:
@@ -170,6 +169,10 @@ class XmlRpcApp:
         if caller is None:
             raise Unauthenticated(reason=f"{channel.peer} shows neither a known certificate nor a token")
         return caller
+
+
+def _refusal(problem: Problem, flow_id: str) -> object:
+    return historical.refusal(problem.code, str(problem), msgspec.to_builtins(problem.body(flow_id)))
 
 
 def takes(scope: Scope) -> bool:

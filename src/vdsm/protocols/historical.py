@@ -11,6 +11,7 @@ from .errors import DialectError
 from .forms import Plain
 
 DONE = 0
+PROBLEM = "problem"
 RESULT = "result"  # the member for answers of verbs that are not published
 
 
@@ -73,6 +74,6 @@ def answer(verb_method: str, result: Plain) -> dict[str, Plain]:
     return {"status": status, RESULT if member == "*" else member: result}
 
 
-def refusal(code: int, message: str) -> dict[str, Plain]:
-    """The struct of a verb that did not go well."""
-    return {"status": {"code": code, "message": message}}
+def refusal(code: int, message: str, problem: Mapping[str, Plain]) -> dict[str, Plain]:
+    """The struct of a verb that did not go well; the whole problem is beside the status, for who looks for it."""
+    return {"status": {"code": code, "message": message}, PROBLEM: dict(problem)}
