@@ -26,10 +26,10 @@ from vdsm.core.vm.files import AllowedFiles
 from vdsm.core.vm.operations import VmOperations
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
+from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
-from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.state.store import Store
 
 ADMIN = Caller(identity="test:admin", channel="test", role=Role.ADMIN)

@@ -12,9 +12,9 @@ from .daemon import Daemon
 
 
 @contextmanager
-def simulated(home: Path, machines: int = 4) -> Iterator[Daemon]:
+def simulated(home: Path, machines: int = 4, config: str = "") -> Iterator[Daemon]:
     """Machines sim1 and up, running."""
-    daemon = Daemon(home, f"vdsmtest-{secrets.token_hex(4)}", uri="")
+    daemon = Daemon(home, f"vdsmtest-{secrets.token_hex(4)}", uri="", config=config)
     daemon.start("--simulate", str(machines))
     try:
         yield daemon

@@ -80,6 +80,11 @@ class Door:
         task = asyncio.get_running_loop().create_task(self._accept(listener, tls))
         self._listeners[task] = listener
 
+    @property
+    def guests(self) -> int:
+        """How many connections there are."""
+        return len(self._guests)
+
     async def close(self) -> None:
         """Take no more connections, let what is under way end, and after `grace` end it."""
         for listener in self._paths:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import secrets
 import xml.etree.ElementTree as ET
 
 from vdsm.contract.errors import CannotCreateVM
@@ -90,12 +89,7 @@ def _devices(root: ET.Element, params: VmParams) -> None:
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if params.graphics is not None:
-        # Nobody gets in before VM.setTicket: a password that nobody knows and that is over. It takes both: without one
-        # from the start QEMU's VNC asks for none, and refuses to be given one.
-        graphics = ET.SubElement(
-            devices, "graphics", type=params.graphics.kind.value, autoport="yes",
-            passwd=secrets.token_urlsafe(6), passwdValidTo="1970-01-01T00:00:01",
-        )  # fmt: skip
+        graphics = ET.SubElement(devices, "graphics", type=params.graphics.kind.value, autoport="yes")
         ET.SubElement(graphics, "listen", type="address", address="127.0.0.1")
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
         ET.SubElement(devices, "input", type="tablet", bus="usb")
