@@ -18,7 +18,6 @@ from vdsm.contract.errors import HeadersTooLarge, InvalidRequest, Problem, Reque
 from vdsm.core.caller import Caller
 
 from .answers import Answer, Send, problem_answer, raw_answer
-from .corked import CorkedTransport
 from .identity import Channel, tcp_channel, unix_channel
 from .options import RestOptions
 
@@ -76,7 +75,7 @@ class Guest:
         "waiting_since",
     )
 
-    def __init__(self, place: Place, transport: CorkedTransport, protocol: Arriving) -> None:
+    def __init__(self, place: Place, transport: asyncio.Transport, protocol: Arriving) -> None:
         self.place = place
         self.transport = transport
         self.protocol: Arriving | None = protocol  # until it is a WebSocket
@@ -99,7 +98,7 @@ class Guest:
             self.protocol.check_arrival(now - self.waiting_since)
 
 
-def _channel_of(transport: CorkedTransport) -> Channel:
+def _channel_of(transport: asyncio.Transport) -> Channel:
     sock = transport.get_extra_info("socket")
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple):
@@ -151,9 +150,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        corked = CorkedTransport(transport)
-        super().connection_made(cast("asyncio.Transport", corked))
-        self.guest = Guest(self._place, corked, self)
+        super().connection_made(transport)
+        self.guest = Guest(self._place, transport, self)
         self.app_state["guest"] = self.guest
         self._place.entered(self.guest)
 

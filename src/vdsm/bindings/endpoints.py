@@ -123,13 +123,12 @@ class Read:
             return Answer(304, headers)
         return Answer(200, [JSON, *headers], body)
 
-
     def _encode(self, result: object) -> tuple[bytes, bytes]:
         """What is held in the core comes as the very same object each time, and need not be encoded again."""
         if result is self._encoded[0]:
             return self._encoded[1:]
         body, etag = _encode(result)
-        if len(body) <= _SMALL:
+        if isinstance(result, msgspec.Struct) and len(body) <= _SMALL:  # a list could be changed and still be the same
             self._encoded = (result, body, etag)
         return body, etag
 

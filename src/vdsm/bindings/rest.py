@@ -129,8 +129,7 @@ class RestApp:
         if answer is not None:
             answer.headers += request.echo()
             if not write_answer(send, answer):
-                with request.guest.transport:
-                    await send_answer(send, answer)
+                await send_answer(send, answer)
 
     async def _serve(self, request: Request, receive: Receive, send: Send) -> Answer | None:
         found = self._known.get((request.method, request.scope["raw_path"])) or self._find(request)
