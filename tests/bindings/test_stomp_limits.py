@@ -45,7 +45,8 @@ def unharmed(wired: Wired) -> Iterator[None]:
         begun = time.monotonic()
         assert client.call("Host.ping") is True
         assert time.monotonic() - begun < 0.5 * BUSY
-    assert wired.resident_kib() - before < 60 * 1024
+    # asyncio gives each TLS connection 256 KiB; what 600 of them had stays with the allocator for the next ones.
+    assert wired.resident_kib() - before < 160 * 1024
 
 
 # ---- broken ----------------------------------------------------------------------------------------------------------
