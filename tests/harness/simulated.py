@@ -15,8 +15,8 @@ from .daemon import Daemon
 def simulated(home: Path, machines: int = 4, config: str = "") -> Iterator[Daemon]:
     """Machines sim1 and up, running."""
     daemon = Daemon(home, f"vdsmtest-{secrets.token_hex(4)}", uri="", config=config)
-    daemon.start("--simulate", str(machines))
     try:
+        daemon.start("--simulate", str(machines))
         yield daemon
     finally:
         daemon.end()

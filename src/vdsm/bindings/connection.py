@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, Protocol, cast
 
@@ -68,6 +69,7 @@ class Guest:
         "caller",
         "channel",
         "closing_since",
+        "idle_since",
         "place",
         "protocol",
         "stalled_since",
@@ -82,6 +84,7 @@ class Guest:
         self.channel = _channel_of(transport)
         self.caller: Caller | None = None  # whom the channel proves, once the application has asked
         self.waiting_since = asyncio.get_running_loop().time()  # for the rest of a request
+        self.idle_since = 0.0  # the last answer is out
         self.stalled_since = 0.0  # the client does not read
         self.closing_since = 0.0
 
@@ -96,6 +99,8 @@ class Guest:
                 self.transport.abort()
         elif self.waiting_since and self.protocol is not None:
             self.protocol.check_arrival(now - self.waiting_since)
+        elif self.idle_since and now - self.idle_since > options.keep_alive:
+            self.transport.close()
 
 
 def _channel_of(transport: asyncio.Transport) -> Channel:
@@ -119,7 +124,8 @@ def write_answer(send: Send, answer: Answer) -> bool:
     if cycle.flow.write_paused or not cycle.keep_alive or cycle.scope["method"] == "HEAD":
         return False
     headers = [*cycle.default_headers, *answer.all_headers()]
-    head = b"".join([STATUS_LINE[answer.status], *(b"%s: %s\r\n" % header for header in headers), b"\r\n"])
+    lines = [b"%s: %s\r\n" % header for header in headers]
+    head = b"".join([STATUS_LINE[answer.status], *lines, b"\r\n"])
     if head.count(b"\n") != len(headers) + 2 or head.count(b"\r") != len(headers) + 2:
         return False  # a header that would become two: let uvicorn refuse it
     cycle.response_started = cycle.response_complete = True
@@ -160,18 +166,19 @@ class HttpConnection(HttpToolsProtocol):
         self._place.left(self.guest)
 
     def data_received(self, data: bytes) -> None:
+        guest = self.guest
+        guest.idle_since = 0.0
         self._chunk_size = len(data)
         if self._partial and not self._in_body:
             self._head_size += self._chunk_size
         super().data_received(data)
-        guest = self.guest
         if self._partial:
             if not self._in_body and self._head_size > self._options.max_head:
                 self._refuse(self._too_large())
             elif not guest.waiting_since:
                 guest.waiting_since = self.loop.time()
-        elif self.timeout_keep_alive_task is None and not self._answering():
-            # Empty lines before a request stop the keep-alive timer and begin nothing.
+        elif not self._answering():
+            # Empty lines before a request end the idleness and begin nothing.
             guest.waiting_since = guest.waiting_since or self.loop.time()
 
     def on_message_begin(self) -> None:
@@ -205,14 +212,35 @@ class HttpConnection(HttpToolsProtocol):
         self.guest.waiting_since = 0.0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer it would set at each answer: the sweep looks after idle connections."""
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self.guest.idle_since = self.loop.time()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        self.tasks.add(self.loop.create_task(self._run(cycle, app)))
+
+    async def _run(self, cycle: RequestResponseCycle, app: Callable[..., Any]) -> None:
+        """Forgets itself at its end: a callback that does it would cost a turn of the loop, a tenth of a small read."""
+        try:
+            await cycle.run_asgi(app)
+        finally:
+            if (task := asyncio.current_task()) is not None:
+                self.tasks.discard(task)
+
     def check_arrival(self, seconds: float) -> None:
         """Refuse the request that has been arriving for so long, if that is too long."""
         if self.flow.read_paused:
             self.guest.waiting_since = self.loop.time()  # it is us who do not read
         elif seconds > (limit := self._options.body_timeout if self._in_body else self._options.head_timeout):
-            if self._partial:
+            if self._partial and (self._answering() or not self._in_body):
                 self._refuse(RequestTimeout(seconds=f"{limit:g}"))
-            else:
+            else:  # nothing has begun, or it is the rest of a request that has its answer
                 self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
