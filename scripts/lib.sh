@@ -168,7 +168,8 @@ install_pins() {
 # ids are used again.
 book() { echo "$(state_dir)/scripts"; }
 
-birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# Nothing for a process that has ended and only waits for its parent to take note, which not every container's does.
+birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
 note_started() {
     mkdir -p "$(book)"

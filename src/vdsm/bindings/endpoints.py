@@ -47,6 +47,8 @@ class Arguments:
 
     def of_path(self, values: Values, *, typed: bool) -> dict[str, object]:
         """`typed`: the rest is JSON, whose numbers are numbers, so those in the path must be too."""
+        if not values:
+            return {}
         found: dict[str, object] = dict(zip(self.in_path, values, strict=True))
         if typed:
             for name in self._integers.intersection(found):
