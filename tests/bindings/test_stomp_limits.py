@@ -45,8 +45,7 @@ def unharmed(wired: Wired) -> Iterator[None]:
         begun = time.monotonic()
         assert client.call("Host.ping") is True
         assert time.monotonic() - begun < 0.5 * BUSY
-    # asyncio gives each TLS connection 256 KiB; what 600 of them had stays with the allocator for the next ones.
-    assert wired.resident_kib() - before < 160 * 1024
+    assert wired.resident_kib() - before < 80 * 1024
 
 
 # ---- broken ----------------------------------------------------------------------------------------------------------

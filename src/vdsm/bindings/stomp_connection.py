@@ -201,19 +201,29 @@ class StompConnection(asyncio.Protocol):
 
     def _pump(self) -> None:
         """Begin what may begin, and read on if there is room for more."""
-        most, room = self._hub.options.max_calls, self._place.options.max_body
-        begun = 0
-        while self._waiting and self._may_begin(most, room):
-            if begun == _BURST:
-                if self._again is None:
-                    self._again = self._loop.call_soon(self._pump_again)
-                break
-            self._begin(self._waiting.popleft())
-            begun += 1
+        for _ in range(_BURST):
+            if self._waiting and self._may_begin():
+                self._begin(self._waiting.popleft())
+        if self._waiting and self._again is None and self._may_begin():
+            self._again = self._loop.call_soon(self._pump_again)
+        self._mind_reading()
+
+    def _pump_again(self) -> None:
+        self._again = None
+        self._pump()
+
+    def _may_begin(self) -> bool:
+        if not self._calls:
+            return True
+        busy = len(self._calls) + len(self._answers)
+        room = self._held < self._place.options.max_body
+        return busy < self._hub.options.max_calls and room and not self.guest.stalled_since
+
+    def _mind_reading(self) -> None:
         transport = self._transport
         if transport is None:
             return
-        reading = not self._finishing and not self._waiting and self._writable.is_set()
+        reading = not self._waiting and not self._finishing and not self.guest.stalled_since
         if reading != self._reading:
             self._reading = reading
             if reading:
@@ -223,24 +233,15 @@ class StompConnection(asyncio.Protocol):
         if self._finishing and not self._waiting and not self._calls:
             transport.close()
 
-    def _pump_again(self) -> None:
-        self._again = None
-        self._pump()
-
-    def _may_begin(self, most: int, room: int) -> bool:
-        if not self._calls:
-            return True
-        return len(self._calls) + len(self._answers) < most and self._held < room and self._writable.is_set()
-
     def _begin(self, sent: Sent) -> None:
         self._held += len(sent.body)
-        task = self._loop.create_task(self._serve(sent, jsonrpc.read(sent.body)))
-        self._calls.add(task)
+        self._calls.add(self._loop.create_task(self._serve(sent, jsonrpc.read(sent.body))))
 
     async def _serve(self, sent: Sent, document: Document) -> None:
         try:
             headers = sent.headers
-            flow_id = sane_id(headers.get("ovirtCorrelationId", headers.get("flowid", "")).encode()) or flow.new()
+            given = headers.get("ovirtCorrelationId") or headers.get("flowid")
+            flow_id = (given and sane_id(given.encode())) or flow.new()
             if document.batch:
                 answer = await self._answer_batch(document, flow_id)
             else:
@@ -254,7 +255,8 @@ class StompConnection(asyncio.Protocol):
             task = asyncio.current_task()
             assert task is not None
             self._calls.discard(task)
-            self._pump()
+            if self._waiting or not self._reading:
+                self._pump()
 
     async def _answer_batch(self, document: Document, flow_id: str) -> bytes:
         rpc = self._hub.rpc

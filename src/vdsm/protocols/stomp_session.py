@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from .stomp import CONNECTS, VERSIONS, Frame, Limits, Parser, RemoteError, encod
 
 MAX_SUBSCRIPTIONS = 64
 MAX_EARLY = 32  # SENDs that wait for CONNECT
+MAX_DESTINATION = 255  # characters; a longer one has no levels
 MIN_BEAT = 1000  # milliseconds; who asks for heart-beats more often gets them as often as this
 
 _BEATS = re.compile("([0-9]{1,9}),([0-9]{1,9})", re.ASCII)
@@ -63,12 +65,13 @@ class Ended(msgspec.Struct, frozen=True):
 Happening = Agreed | Subscribed | Unsubscribed | Sent | Write | Ended
 
 
-def levels(destination: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)
+def levels(destination: str) -> tuple[str, ...]:
     """The destinations whose subscribers get what is sent to this one: "a.b" and "a" for "a.b"."""
-    yield destination
-    while (dot := destination.rfind(".")) >= 0:
-        destination = destination[:dot]
-        yield destination
+    if len(destination) > MAX_DESTINATION:
+        return (destination,)
+    parts = destination.split(".")
+    return tuple(".".join(parts[:count]) for count in range(len(parts), 0, -1))
 
 
 class Session:
