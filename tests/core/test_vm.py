@@ -40,6 +40,13 @@ async def test_create_starts_it_and_destroy_forgets_it(host: MemoryHost) -> None
     assert not await host.hypervisor.domains()
 
 
+async def test_the_answer_waits_for_the_state_it_tells(host: MemoryHost) -> None:
+    """libvirt's event comes before the running machine's document: the state counts when it has been said."""
+    host.hypervisor.faults.set("domain", Fault(delay=0.05))
+    made = await host.create("web1", guestAgent=False)
+    assert made.status is VmState.UP
+
+
 async def test_a_machine_with_an_agent_is_powering_up_until_it_speaks(host: MemoryHost) -> None:
     made = await host.create("web1")
     assert made.status is VmState.POWERING_UP
@@ -154,6 +161,12 @@ async def test_bad_parameters_leave_no_trace(
         await host.call(vm.create, vmParams=params)
     assert not await host.hypervisor.domains()
     assert not [e for e in await host.events() if e.data.name.startswith("VM_")]
+
+
+async def test_disks_of_each_bus_have_names_of_their_own(host: MemoryHost) -> None:
+    disks = [{"path": f"/images/{n}.raw", "bus": bus} for n, bus in enumerate(["virtio", "scsi", "virtio", "sata"])]
+    made = await host.create("web1", disks=disks)
+    assert [d.name for d in made.devices if d.type == "disk"] == ["vda", "sda", "vdb", "sdb", "sdc"]
 
 
 async def test_every_way_to_define_closes_the_screen(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:

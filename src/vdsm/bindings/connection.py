@@ -51,6 +51,14 @@ class Place(Protocol):
     def left(self, guest: Guest) -> None: ...
 
 
+class Arriving(Protocol):
+    """A protocol whose client can be too slow."""
+
+    def check_arrival(self, seconds: float) -> None:
+        """End the connection if that is too long since `Guest.waiting_since`."""
+        ...
+
+
 class Guest:
     """What the door and the application know of a connection, through a change of protocol to WebSocket as well.
 
@@ -69,10 +77,10 @@ class Guest:
         "waiting_since",
     )
 
-    def __init__(self, place: Place, transport: asyncio.Transport, protocol: HttpConnection) -> None:
+    def __init__(self, place: Place, transport: asyncio.Transport, protocol: Arriving) -> None:
         self.place = place
         self.transport = transport
-        self.protocol: HttpConnection | None = protocol  # until it is a WebSocket
+        self.protocol: Arriving | None = protocol  # until it is a WebSocket
         self.channel = _channel_of(transport)
         self.caller: Caller | None = None  # whom the channel proves, once the application has asked
         self.waiting_since = asyncio.get_running_loop().time()  # for the rest of a request

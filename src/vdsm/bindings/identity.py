@@ -40,6 +40,7 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True):
     groups: Mapping[int, Role] = {}
     certificates: Mapping[str, Role] = {}  # by any of a certificate's names
     any_certificate: Role | None = None  # for those of the authority that are not named
+    plain: Role | None = None  # of whoever comes without TLS
 
     def of(self, channel: Channel) -> Role | None:
         """The role of a user, else the strongest of its groups; of a certificate, the strongest of its names."""
@@ -50,7 +51,7 @@ class Roles(msgspec.Struct, frozen=True, kw_only=True):
         if channel.names:
             named = [self.certificates[n] for n in channel.names if n in self.certificates]
             return _strongest(named) if named else self.any_certificate
-        return None
+        return self.plain if channel.kind == "tcp" else None
 
 
 def _strongest(roles: list[Role]) -> Role | None:
@@ -75,8 +76,7 @@ class Identity:
         role = self._roles.of(channel)
         if role is None:
             return None
-        name = f"uid:{channel.uid}" if channel.uid is not None else f"cert:CN={channel.names[0]}"
-        return Caller(identity=name, channel=self._label(channel), role=role)
+        return Caller(identity=_name(channel), channel=self._label(channel), role=role)
 
     async def of_token(self, authorization: str, channel: Channel) -> Caller:
         """The caller of an `Authorization` header: who sends one is that token's, or nobody. Raises Unauthenticated."""
@@ -96,6 +96,12 @@ class Identity:
 
     def _label(self, channel: Channel) -> str:
         return f"{self._binding}+{channel.kind}"
+
+
+def _name(channel: Channel) -> str:
+    if channel.uid is not None:
+        return f"uid:{channel.uid}"
+    return f"cert:CN={channel.names[0]}" if channel.names else f"tcp:{channel.peer}"
 
 
 class Backoff:

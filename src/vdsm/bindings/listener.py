@@ -9,7 +9,7 @@ import errno
 import logging
 import socket
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from uvicorn.config import Config
@@ -18,6 +18,7 @@ from vdsm.contract.errors import TooBusy
 
 from .answers import Receive, Scope, Send, problem_answer, raw_answer
 from .connection import DatedState, Guest, HttpConnection, WebSocketConnection
+from .firstbytes import FirstBytes, Wire
 from .identity import peer_of, unix_channel
 from .options import RestOptions
 from .sockets import UnixListener
@@ -39,11 +40,12 @@ class Application(Protocol):
 
 
 class Door:
-    """Serves one application on any number of sockets, under one set of limits."""
+    """Serves one application, and on TCP the `wires` too, on any number of sockets, under one set of limits."""
 
-    def __init__(self, app: Application, options: RestOptions | None = None) -> None:
+    def __init__(self, app: Application, options: RestOptions | None = None, wires: Sequence[Wire] = ()) -> None:
         self.options = options = options or RestOptions()
         self._app = app
+        self._wires = wires
         self._state = DatedState()
         self._config = Config(
             app,
@@ -63,7 +65,7 @@ class Door:
         self._config.load()
         self._listeners: dict[asyncio.Task[None], socket.socket] = {}
         self._paths: list[UnixListener] = []
-        self._arriving: dict[asyncio.Task[None], None] = {}  # TLS handshakes, the oldest first
+        self._arriving: dict[asyncio.Task[None], None] = {}  # before their first byte, the oldest first
         self._peers: Counter[str] = Counter()
         self._guests: set[Guest] = set()
         self._gone = asyncio.Event()  # somebody left
@@ -95,6 +97,8 @@ class Door:
             sock.close()
         self._listeners.clear()
         self._app.end_streams()
+        for wire in self._wires:
+            wire.end()
         for connection in list(self._state.connections):
             connection.shutdown()
         await self._drain(self.options.grace)
@@ -155,21 +159,26 @@ class Door:
 
     async def _welcome(self, sock: socket.socket, peer: str, tls: ServerTls | None) -> None:
         self._peers[peer] += 1
-        connection = HttpConnection(self, self._config, self._state)
         options = self.options
+        first = FirstBytes(() if sock.family == socket.AF_UNIX else self._wires, self, self._http)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
+                lambda: first,
                 sock,
                 ssl=None if tls is None else tls.context(),
                 ssl_handshake_timeout=None if tls is None else options.handshake_timeout,
                 ssl_shutdown_timeout=None if tls is None else options.handshake_timeout,
             )
+            async with asyncio.timeout(options.head_timeout):
+                await first.decided.wait()
         except OSError as error:  # ssl.SSLError, TimeoutError and ConnectionError are among them
-            _log.info("no connection with %s: %s", peer, error)
+            _log.info("no connection with %s: %s", peer, f"{error}" or "it said nothing")
         finally:
-            if not hasattr(connection, "guest"):
+            if first.abandon():
                 self._forget(peer)
+
+    def _http(self) -> HttpConnection:
+        return HttpConnection(self, self._config, self._state)
 
     def entered(self, guest: Guest) -> None:
         self._guests.add(guest)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -100,6 +101,12 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
                 sock.close()
             raise
     return sockets
+
+
+def is_loopback(host: str) -> bool:
+    """Whether every address `host` stands for is reached from this machine only. Raises OSError."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
 
 
 def _listen(family: int, address: tuple[object, ...]) -> socket.socket:

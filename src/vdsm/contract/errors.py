@@ -105,6 +105,11 @@ class MethodNotFound(Problem):
     hint = "See /api/docs or `vdsmsh help` for what this host can do."
 
 
+class MethodNotImplemented(Problem):
+    code, status, text = 44, 501, "{method} is a published verb that this host does not offer"
+    hint = "docs/coverage.md lists the published verbs and what this version has of them."
+
+
 class InvalidParams(Problem):
     code, status, text = -32602, 400, "{reason}"
     hint = "Correct {path} and send the call again; `vdsmsh help VERB` and /api/docs show each argument."
@@ -220,6 +225,16 @@ class HeadersTooLarge(Problem):
 class ForeignOrigin(Problem):
     code, status, text = 10407, 403, "pages of {origin} may not call this host"
     hint = "Use a page this host serves, or a client that is no browser."
+
+
+class ForeignHost(Problem):
+    code, status, text = 10408, 421, "{name} is not taken for this host's name on a connection without TLS"
+    hint = "Use the host's address, or localhost; or TLS."
+
+
+class ImagesNotServed(Problem):
+    code, status, text = 10409, 501, "image streams are not served on this port"
+    hint = "Copy images with a tool of the storage they are on."
 
 
 # ---- virtual machines ------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class VMStatus(Event, frozen=True, kw_only=True, tag="VM_status"):
     status: str
     reason: str = ""
     hash: str = ""  # changes when the machine's devices do
+    time_offset: int = 0  # seconds the guest's clock is off UTC
     exit_code: int | None = None
     exit_reason: int | None = None
     exit_message: str = ""

@@ -60,6 +60,7 @@ class NicKind(enum.StrEnum):
 
 class NicModel(enum.StrEnum):
     VIRTIO = "virtio"
+    E1000 = "e1000"
     E1000E = "e1000e"
     RTL8139 = "rtl8139"
 

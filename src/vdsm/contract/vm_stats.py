@@ -90,7 +90,7 @@ class VmStats(Output, frozen=True, kw_only=True):
     display_info: list[DisplayInfo] = []
     vm_jobs: dict[str, VmJob] = {}
     monitor_response: int = 0  # negative: QEMU does not answer
-    time_offset: int = 0
+    time_offset: int = 0  # seconds the guest's clock is off UTC
     acpi_enable: bool = True
     client_ip: str = ""
     kvm_enable: bool = False

@@ -35,6 +35,10 @@ class Context(typing.Protocol):
     @property
     def flow_id(self) -> str: ...
 
+    @property
+    def planning(self) -> bool:
+        """Whether only the steps are wanted: nothing may be changed."""
+
     async def hold(self, *names: str) -> None:
         """Take locks ("vm-name:a") until the call, or its task, ends. Raises ObjectBusy."""
 

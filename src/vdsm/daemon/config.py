@@ -19,6 +19,7 @@ Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]*$")]
 _ABSOLUTE = r"^(/[^\x00-\x1f\x7f]*)?$"
 Directory = Annotated[str, Meta(pattern=_ABSOLUTE)]
 File = Directory
+Destination = Annotated[str, Meta(pattern=r"^[!-9;-~]{1,255}$")]
 Count = Annotated[int, Meta(ge=1, le=10_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=3600)]
 
@@ -110,12 +111,49 @@ class Rest(Section, frozen=True, kw_only=True):
     ] = True
 
 
+class Jsonrpc(Section, frozen=True, kw_only=True):
+    """JSON-RPC 2.0 over STOMP, on the TCP ports of REST: a connection's first bytes choose."""
+
+    enabled: Annotated[bool, Meta(description="Whether it is spoken there.")] = True
+    request_queues: Annotated[
+        list[Destination], Meta(description="The destinations that take calls, with all below them.")
+    ] = msgspec.field(default_factory=lambda: ["jms.topic.vdsm_requests", "jms.topic.vdsm_irs_requests"])
+    response_queue: Annotated[Destination, Meta(description="Where the answer to a call without a reply-to goes.")] = (
+        "jms.topic.vdsm_responses"
+    )
+    event_queue: Annotated[Destination, Meta(description="Where events come.")] = "jms.queue.events"
+
+
+class Xmlrpc(Section, frozen=True, kw_only=True):
+    """XML-RPC with the historical names, on every port of REST: a POST of text/xml, whatever its path."""
+
+    enabled: Annotated[bool, Meta(description="Whether it is spoken there.")] = True
+
+
+class Plain(Section, frozen=True, kw_only=True):
+    """A second TCP port, without TLS: who reaches it is let in, so it is for programs on this host, and for tests."""
+
+    listen: Annotated[Text, Meta(description='The address to listen on, "127.0.0.1" or "::1"; empty: none.')] = ""
+    port: Annotated[int, Meta(ge=0, le=65535, description="The port there; 0: any that is free.")] = 54321
+    role: Annotated[
+        Literal["", "viewer", "operator", "admin"],
+        Meta(description="The role of everybody who comes this way; empty: only a token opens this door."),
+    ] = ""
+    anywhere: Annotated[
+        bool,
+        Meta(description="Take an address that other hosts can reach. They, and who listens on the way, then have it."),
+    ] = False
+
+
 class Limits(Section, frozen=True, kw_only=True):
     """What a client can take of this host, on every door."""
 
     connections: Annotated[Count, Meta(description="Open at once, over all.")] = 512
     connections_per_peer: Annotated[
         Count, Meta(description="Open at once from one address; a local user counts as one.")
+    ] = 256
+    calls_per_connection: Annotated[
+        Count, Meta(description="JSON-RPC calls under way at once; more wait until one is answered.")
     ] = 256
     body_bytes: Annotated[Count, Meta(description="The largest request body.")] = 2_097_152
     head_bytes: Annotated[Count, Meta(description="The largest request line with its headers.")] = 32_768
@@ -174,6 +212,9 @@ class Config(Section, frozen=True, kw_only=True):
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
     rest: Rest = Rest()
+    jsonrpc: Jsonrpc = Jsonrpc()
+    xmlrpc: Xmlrpc = Xmlrpc()
+    plain: Plain = Plain()
     limits: Limits = Limits()
     access: Access = Access()
     events: Events = Events()

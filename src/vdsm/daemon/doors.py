@@ -11,15 +11,20 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from vdsm.bindings.dispatch import Branch, Dispatch
+from vdsm.bindings.firstbytes import Wire
 from vdsm.bindings.identity import Identity, Roles
 from vdsm.bindings.listener import Door
 from vdsm.bindings.options import RestOptions
 from vdsm.bindings.rest import RestApp, Status
-from vdsm.bindings.sockets import inherited, listen_tcp, listen_unix
+from vdsm.bindings.sockets import inherited, is_loopback, listen_tcp, listen_unix
+from vdsm.bindings.stomp import StompWire
+from vdsm.bindings.stomp_hub import StompOptions
 from vdsm.bindings.tls import ServerTls, TlsFiles
+from vdsm.bindings.xmlrpc import XmlRpcApp
 from vdsm.contract.access import Role
 
-from .config import Access, Config, ConfigError
+from .config import Config, ConfigError
 from .process import StartError
 from .wiring import House
 
@@ -32,10 +37,20 @@ class Doors:
     def __init__(self, config: Config, house: House, status: Callable[[], Status]) -> None:
         """Raises ConfigError."""
         self._rest = config.rest
+        self._plain = config.plain
         options = rest_options(config)
-        identity = Identity(roles(config.access), house.tokens.authenticate if config.rest.tokens else None)
+        known = roles(config)
+        check_token = house.tokens.authenticate if config.rest.tokens else None
+        identity = Identity(known, check_token)
         app = RestApp(house.bridge, identity, metrics=house.metrics.page, status=status, options=options)
-        self._door = Door(app, options)
+        wires: list[Wire] = []
+        if config.jsonrpc.enabled:
+            wires.append(StompWire(house.bridge, Identity(known, binding="stomp"), stomp_options(config)))
+        branches: list[Branch] = []
+        if config.xmlrpc.enabled:
+            xmlrpc = XmlRpcApp(house.bridge, Identity(known, check_token, binding="xmlrpc"), options=options)
+            branches.append(xmlrpc.branch)
+        self._door = Door(Dispatch(app, branches), options, wires)
         self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
         self.addresses: list[str] = []
 
@@ -50,6 +65,8 @@ class Doors:
             self._open_unix()
         if self._rest.listen and not any(sock.family != socket.AF_UNIX for sock in passed):
             self._open_tcp()
+        if self._plain.listen:
+            self._open_plain()
 
     async def close(self) -> None:
         """Take no more connections, and let what is under way end."""
@@ -74,6 +91,21 @@ class Doors:
         for sock in sockets:
             self._door.open(sock, tls)
             self.addresses.append(_address(sock))
+
+    def _open_plain(self) -> None:
+        listen, port = self._plain.listen, self._plain.port
+        try:
+            if not self._plain.anywhere and not is_loopback(listen):
+                raise StartError(
+                    f"[plain] listen: {listen} is not this host's loopback address, and without TLS whoever reaches it"
+                    " is let in; if that is meant, set anywhere = true"
+                )
+            sockets = listen_tcp(listen, port)
+        except OSError as error:
+            raise StartError(f"[plain] listen: cannot listen at {listen} port {port}: {error.strerror}") from None
+        for sock in sockets:
+            self._door.open(sock)
+            self.addresses.append(_address(sock, "http"))
 
     def _tls(self) -> ServerTls:
         rest = self._rest
@@ -110,14 +142,26 @@ def rest_options(config: Config) -> RestOptions:
     )
 
 
-def roles(access: Access) -> Roles:
+def stomp_options(config: Config) -> StompOptions:
+    wanted = config.jsonrpc
+    return StompOptions(
+        request_queues=frozenset(wanted.request_queues),
+        response_queue=wanted.response_queue,
+        event_queue=wanted.event_queue,
+        max_calls=config.limits.calls_per_connection,
+    )
+
+
+def roles(config: Config) -> Roles:
     """Names to ids. root and the daemon's own user are admins. Raises ConfigError for a name nobody has."""
+    access = config.access
     users = {_user_id(name): role for name, role in access.users.items()}
     return Roles(
         users=users | {0: Role.ADMIN, os.geteuid(): Role.ADMIN},
         groups={_group_id(name): role for name, role in access.groups.items()},
         certificates=access.certificates,
         any_certificate=Role(access.any_certificate) if access.any_certificate else None,
+        plain=Role(config.plain.role) if config.plain.role else None,
     )
 
 
@@ -135,9 +179,9 @@ def _group_id(name: str) -> int:
         raise ConfigError(f"[access] groups, [rest] socket_group: there is no group {name!r} on this host") from None
 
 
-def _address(sock: socket.socket) -> str:
+def _address(sock: socket.socket, scheme: str = "https") -> str:
     name = sock.getsockname()
     if not isinstance(name, tuple):
         return f"{name}"
     host, port = name[:2]
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

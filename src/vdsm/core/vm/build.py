@@ -46,13 +46,13 @@ def _os(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
     if machine not in facts.machine_types:
         raise CannotCreateVM(reason=f"this host has no machine type {machine}; see emulatedMachines of the host")
     os = ET.SubElement(root, "os")
+    _text(os, "type", "hvm", arch=facts.arch, machine=machine)
     if params.firmware is Firmware.UEFI:
         if Firmware.UEFI.value not in facts.firmware:
             raise CannotCreateVM(reason="this host has no UEFI firmware; install the package ovmf")
-        os.set("firmware", "efi")
-    _text(os, "type", "hvm", arch=facts.arch, machine=machine)
-    if params.firmware is Firmware.UEFI:
-        ET.SubElement(os, "loader", secure="no")
+        # Named, not left to libvirt: it prefers the image with enrolled keys, which starts signed systems only.
+        _text(os, "loader", facts.uefi_code, readonly="yes", type="pflash")
+        ET.SubElement(os, "nvram", template=facts.uefi_vars)
     for tag, value in (("kernel", params.kernel), ("initrd", params.initrd), ("cmdline", params.cmdline)):
         if value:
             _text(os, tag, value)

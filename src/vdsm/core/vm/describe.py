@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 
 import msgspec
@@ -31,6 +32,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     has_agent: bool
     has_serial: bool
     hash: str
+    time_offset: int  # seconds the guest's clock is off UTC
 
 
 def view(text: str) -> View:
@@ -56,7 +58,14 @@ def view(text: str) -> View:
         has_agent=root.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is not None,
         has_serial=root.find("devices/serial") is not None or root.find("devices/console") is not None,
         hash=xml.devices_hash(root),
+        time_offset=_time_offset(root),
     )
+
+
+def _time_offset(root: ET.Element) -> int:
+    """libvirt keeps the adjustment of a running machine up to what its guest sets."""
+    said = _get(root, "clock", "adjustment")
+    return int(said) if re.fullmatch(r"-?[0-9]{1,12}", said, re.ASCII) else 0
 
 
 def _get(element: ET.Element, path: str, attribute: str) -> str:

@@ -39,6 +39,8 @@ class Machine:
     phase_until: float = 0.0  # monotonic seconds
     started: float | None = None  # Unix seconds; None: before this daemon looked, or not running
     boots: int = 0  # how often it was seen to start or reboot
+    expected: bool = False  # a call is about to make it; libvirt does not have it yet
+    failure: words.Exit | None = None  # why its last start came to nothing
     status: VmState = VmState.DOWN
     status_time: int = field(default_factory=monotonic_ms)
 
@@ -60,6 +62,8 @@ class Machine:
 
     @property
     def exit(self) -> words.Exit | None:
+        if self.failure is not None and not self.active:
+            return self.failure
         return words.exit_of(self.domain.state, self.domain.reason)
 
     @property
@@ -88,6 +92,7 @@ class Machine:
             status=self.status.value,
             reason=reason,
             hash=self.view.hash,
+            time_offset=self.view.time_offset,
             exit_code=end.code if end else None,
             exit_reason=end.reason if end else None,
             exit_message=end.message if end else "",

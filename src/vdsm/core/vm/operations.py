@@ -13,10 +13,9 @@ from vdsm.core.ports.hypervisor import DomainState, Hypervisor, ShutdownWay
 from vdsm.core.steps import operation, report
 
 from .machine import LEAVING, Machine, Phase
-from .table import Table
+from .table import LAUNCH, Table
 
 SEEN = 5.0  # seconds libvirt's event for our own change may take before the domain is read again instead
-LAUNCH = 600.0  # seconds a start may take
 
 
 class VmOperations:
@@ -27,8 +26,12 @@ class VmOperations:
         self._table = table
 
     async def _see(self, vm_id: str, *states: DomainState) -> None:
-        """Let the table catch up with what was just done, so that the answer tells it."""
-        if not await self._table.wait_for(vm_id, lambda row: row is not None and row.domain.state in states, SEEN):
+        """Let the table catch up with what was just done, and say so, so that the answer tells it."""
+
+        def seen(row: Machine | None) -> bool:
+            return row is not None and row.domain.state in states and row.status is row.current_status()
+
+        if not await self._table.wait_for(vm_id, seen, SEEN):
             await self._table.resync(vm_id)
 
     @operation("vm.info")
@@ -38,7 +41,11 @@ class VmOperations:
     @operation("vm.define")
     async def define(self, vm_id: str, xml: str) -> None:
         self._table.touch(vm_id)
-        await self._hypervisor.define(xml)
+        try:
+            await self._hypervisor.define(xml)
+        except Problem as problem:
+            self._table.fail(vm_id, str(problem))
+            raise
         await self._table.resync(vm_id)
 
     @operation("vm.forget")
@@ -72,8 +79,8 @@ class VmOperations:
         self._table.enter(vm_id, Phase.LAUNCHING, LAUNCH, "starting")
         try:
             await self._hypervisor.start(vm_id, paused=paused)
-        except BaseException:
-            self._table.enter(vm_id, None, reason="it did not start")
+        except BaseException as error:
+            self._table.fail(vm_id, str(error) or "It was stopped")
             raise
         await self._see(vm_id, DomainState.PAUSED if paused else DomainState.RUNNING)
 

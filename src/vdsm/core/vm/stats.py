@@ -126,6 +126,7 @@ def _stats(
         disks=disks or {},
         network=_nics(sample, macs, taken),
         display_info=view.displays if machine.active else [],
+        time_offset=view.time_offset,
         monitor_response=0 if sample is None or sample.answers else -1,
         kvm_enable=view.accelerator == "kvm",
         sampled=taken,

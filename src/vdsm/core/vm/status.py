@@ -45,6 +45,10 @@ EXITS = {
 }
 
 
+def did_not_start(reason: str) -> Exit:
+    return Exit(1, ExitReason.START_FAILED, reason)
+
+
 def exit_of(state: DomainState, reason: str) -> Exit | None:
     """None for a machine that was not started since it was defined."""
     if state is DomainState.CRASHED:

@@ -18,7 +18,7 @@ from vdsm.contract.errors import HypervisorUnavailable, NoSuchVM, Problem
 from vdsm.contract.events import HypervisorBack, HypervisorLost, VMDefined, VMRemoved
 from vdsm.core import flow
 from vdsm.core.journal import Journal, monotonic_ms
-from vdsm.core.ports.hypervisor import Domain, DomainEvent, DomainEventKind, Hypervisor
+from vdsm.core.ports.hypervisor import Domain, DomainEvent, DomainEventKind, DomainState, Hypervisor
 
 from . import status
 from .describe import view
@@ -26,6 +26,7 @@ from .machine import BOOTING, Machine, Phase
 
 log = logging.getLogger(__name__)
 
+LAUNCH = 600.0  # seconds a start may take
 RELOAD_EVERY = 2.0  # seconds between attempts to read everything, while that fails
 _NEW_DOCUMENT = (
     DomainEventKind.DEFINED,
@@ -118,6 +119,37 @@ class Table:
         row.enter(phase, seconds)
         self._settle(row, reason)
 
+    def expect(self, vm_id: str, name: str, document: str) -> None:
+        """List a machine that a call is about to make and start, so that it is never missed by who was told of it."""
+        domain = Domain(
+            vm_id=vm_id,
+            name=name,
+            state=DomainState.SHUT_OFF,
+            reason="",
+            persistent=False,
+            autostart=False,
+            xml=document,
+        )
+        until = time.monotonic() + LAUNCH
+        self._rows[vm_id] = Machine(
+            domain, view(document), ours=True, phase=Phase.LAUNCHING, phase_until=until, expected=True
+        )
+
+    def fail(self, vm_id: str, reason: str) -> None:
+        """A machine that was about to start will not."""
+        row = self._rows.get(vm_id)
+        if row is not None and row.phase is Phase.LAUNCHING:
+            row.failure = status.did_not_start(reason)
+            row.enter(None)
+            self._settle(row, "it did not start")
+
+    def forgo(self, vm_id: str) -> None:
+        """The call that was about to make it is over: if it did not, nobody will."""
+        row = self._rows.get(vm_id)
+        if row is not None and row.expected:
+            self.fail(vm_id, "It was not made")
+            self._remove(vm_id)
+
     def announce(self, vm_id: str, change: str) -> None:
         """A change that libvirt does not report by itself."""
         row = self.get(vm_id)
@@ -171,7 +203,8 @@ class Table:
                 log.warning("libvirt cannot be read yet: %s", problem)
                 await asyncio.sleep(RELOAD_EVERY)
         for vm_id in self._rows.keys() - {domain.vm_id for domain in domains}:
-            self._remove(vm_id)
+            if not self._rows[vm_id].expected:
+                self._remove(vm_id)
         for domain in domains:
             self._put(domain, reason="read again", with_state=True)
         if not self._loaded.is_set():
@@ -221,7 +254,7 @@ class Table:
     def _note_phase(self, row: Machine, event: DomainEvent) -> None:
         match event.kind:
             case DomainEventKind.STARTED | DomainEventKind.REBOOTED:
-                row.started = time.time()
+                row.started, row.failure = time.time(), None
                 row.boots += 1
                 row.enter(Phase.BOOTING if row.view.has_agent else None, BOOTING)
                 self._wake(row, BOOTING)
@@ -261,6 +294,10 @@ class Table:
             domain = msgspec.structs.replace(domain, state=row.domain.state, reason=row.domain.reason)
         status_before, hash_before = row.status, row.view.hash
         row.domain, row.view, row.ours = domain, seen, ours
+        if row.expected:
+            row.expected = False
+            self.announce(row.vm_id, "created")
+            self._journal.publish(row.event("starting"), flow_id=self._cause(row.vm_id))
         self._settle(row, reason)
         if row.active and row.status is status_before and hash_before != seen.hash:
             self._journal.publish(row.event("devices"), flow_id=self._cause(row.vm_id))

@@ -63,12 +63,17 @@ class Vms:
     @handles(vm.create)
     async def create(self, ctx: Context, vm_params: VmParams, *, vm_id: str | None = None) -> VmInfo:
         vm_id, name, document = await self._design(ctx, vm_params, vm_id, kept=False)
-        return await ctx.run(
-            Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id)),
-            Step(f"start {name}", self._do.start(vm_id, vm_params.launch_paused), self._do.cut(vm_id, 0)),
-            answer=self._do.info(vm_id),
-            about=vm_id,
-        )
+        if not ctx.planning:
+            self._table.expect(vm_id, name, document)
+        try:
+            return await ctx.run(
+                Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id)),
+                Step(f"start {name}", self._do.start(vm_id, vm_params.launch_paused), self._do.cut(vm_id, 0)),
+                answer=self._do.info(vm_id),
+                about=vm_id,
+            )
+        finally:
+            self._table.forgo(vm_id)
 
     @handles(vm.define)
     async def define(

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Several HTTP applications behind one door: each request goes to the first that takes it, else to REST."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
+
+from vdsm.contract.errors import ForeignHost, ImagesNotServed, Problem
+
+from .answers import Receive, Scope, Send, problem_answer, refuse_websocket, send_answer
+from .connection import Guest
+from .listener import Application
+
+HttpApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_OWN_NAME = re.compile(rb"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
+_IMAGE = b"storage-"  # how the headers of the published image streams begin, whatever their path
+
+
+class Branch(NamedTuple):
+    """An application, and which requests are its own: a look at method, path and headers."""
+
+    takes: Callable[[Scope], bool]
+    app: HttpApp
+
+
+class Dispatch:
+    """See `listener.Application`."""
+
+    def __init__(self, rest: Application, branches: Sequence[Branch] = ()) -> None:
+        self._rest = rest
+        self._branches = (Branch(_is_foreign, _refuse_host), Branch(_is_image, _refuse_image), *branches)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        for takes, app in self._branches:
+            if takes(scope):
+                return app(scope, receive, send)
+        return self._rest(scope, receive, send)
+
+    def end_streams(self) -> None:
+        self._rest.end_streams()
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first value of a header; empty without one."""
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Without TLS any web site can have its name stand for this host, and a browser here then lets its pages call us.
+
+    Such a request names the site. An address, or localhost, nobody can claim.
+    """
+    guest: Guest = scope["state"]["guest"]
+    return guest.channel.kind == "tcp" and not _OWN_NAME.fullmatch(header(scope, b"host"))
+
+
+async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
+    await _refuse(scope, receive, send, ForeignHost(name=header(scope, b"host").decode("latin-1")))
+
+
+def _is_image(scope: Scope) -> bool:
+    if scope["type"] != "http" or scope["method"] not in ("GET", "PUT") or scope["path"].startswith("/api/"):
+        return False
+    return any(name.startswith(_IMAGE) for name, _ in scope["headers"])
+
+
+async def _refuse_image(scope: Scope, receive: Receive, send: Send) -> None:
+    await _refuse(scope, receive, send, ImagesNotServed())
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:
+    answer = problem_answer(problem, "")
+    if scope["type"] == "websocket":
+        await receive()  # websocket.connect
+        await refuse_websocket(send, answer)
+    else:
+        await send_answer(send, answer)

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One port for all protocols: the first bytes choose, and the certificate says who calls."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import http.client
+import secrets
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.memory_host import ADMIN, MemoryHost
+from harness.stomp import Closed, Failed, StompClient, Wired
+from vdsm.bindings.identity import Identity, Roles
+from vdsm.bindings.jsonrpc import JsonRpc
+from vdsm.bindings.stomp import StompWire
+from vdsm.daemon.pki import Authority
+from vdsm.protocols import jsonrpc
+from vdsm.protocols.dialect import JSONRPC
+from vdsm.protocols.stomp import CLIENT_COMMANDS
+
+
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    made = Wired(tmp_path_factory.mktemp("port"), f"vdsmtest-{secrets.token_hex(4)}", "[limits]\nhead_seconds = 2.0\n")
+    yield made.serve(machines=1)
+    made.end()
+
+
+WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
+
+
+# ---- first bytes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "known"),
+    [
+        (b"CONNECT\n", True),
+        (b"STOMP\r\n", True),
+        (b"\n\r\n\nSUBSCRIBE\nid:1", True),
+        (b"UNSUBSCRIBE\n", True),
+        (b"S", None),
+        (b"CONNECT", None),
+        (b"CONNECT\r", None),
+        (b"\r\n", None),
+        (b"\n" * 100, False),
+        (b"CONNECT host:443 HTTP/1.1\r\n", False),
+        (b"SENDER\n", False),
+        (b"GET / HTTP/1.1\r\n", False),
+        (b"G", False),
+        (b"DELETE", False),
+        (b"DE", False),
+        (b"connect\n", False),
+        (b"\x16\x03\x01", False),
+        (b"AMQP", False),
+    ],
+)
+def test_stomp_is_known_by_its_first_line(start: bytes, known: bool | None) -> None:
+    assert WIRE.knows(start) is known
+
+
+@given(
+    st.binary(min_size=1, max_size=30) | st.sampled_from(sorted(CLIENT_COMMANDS)).map(str.encode), st.binary(max_size=9)
+)
+def test_more_bytes_never_change_the_answer(start: bytes, more: bytes) -> None:
+    known = WIRE.knows(start)
+    if known is not None:
+        assert WIRE.knows(start + more) is known
+
+
+def test_every_protocol_on_each_port(wired: Wired) -> None:
+    for scheme in ("http", "https"):
+        context = wired.context() if scheme == "https" else None
+        with StompClient(wired.port(scheme), context).open() as client:
+            assert client.call("Host.ping") is True
+        for path in ("/health", "/api/v1/host/ping2", "/api/docs"):
+            status, _ = fetch(wired, scheme, "GET", path)
+            assert status in (200, 204), path
+
+
+def fetch(wired: Wired, scheme: str, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", wired.port(scheme), timeout=60)
+    connection.connect()
+    if scheme == "https":
+        connection.sock = wired.context().wrap_socket(connection.sock)
+    with contextlib.closing(connection):
+        connection.request(method, path, body or None, {name.replace("_", "-"): v for name, v in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_first_line_in_pieces(wired: Wired, scheme: str) -> None:
+    with StompClient(wired.port(scheme), wired.context() if scheme == "https" else None) as client:
+        for byte in b"CONNECT\naccept-version:1.2\n\n\0":
+            client.sock.sendall(bytes([byte]))
+        assert client.read().command == "CONNECTED"
+    with StompClient(wired.port(scheme), wired.context() if scheme == "https" else None) as client:
+        for byte in b"DELETE /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n":
+            client.sock.sendall(bytes([byte]))
+        client.sock.settimeout(20)
+        assert client.sock.recv(100).startswith(b"HTTP/1.1 404")
+
+
+@pytest.mark.parametrize("data", [b"\0" * 100, b"AMQP\0\1\0\0", b"\xff\xfe", b"\n" * 5000, b"NONSENSE\r\n\r\n"])
+def test_other_protocols_are_let_go(wired: Wired, data: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", wired.port()), timeout=60) as sock:
+        sock.sendall(data)
+        with contextlib.suppress(ConnectionError):
+            answer = sock.recv(1000)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+            while sock.recv(1000):
+                pass
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+@pytest.mark.parametrize("path", ["/", "/images"])
+def test_image_streams_are_refused_by_name(wired: Wired, method: str, path: str) -> None:
+    status, body = fetch(wired, "https", method, path, Storage_Pool_Id="a", Storage_Domain_Id="b", Image_Id="c")
+    assert status == 501
+    assert b"urn:vdsm:problem:images-not-served" in body
+
+
+# ---- who calls -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_certificate_is_a_role(wired: Wired, version: ssl.TLSVersion) -> None:
+    with wired.tls("engine", version).open() as client:
+        assert client.sock.version() == version.name.replace("_", ".")
+        client.call("Host.setLogLevel", {"level": "INFO", "name": "vdsm.core"})
+        record = client.call("Audit.list", {"limit": 10_000})[-1]
+        assert (record["caller"], record["channel"]) == ("cert:CN=engine", "stomp+tls")
+    with wired.tls("watcher", version).open() as client, pytest.raises(Failed) as failed:
+        client.call("Host.setLogLevel", {"level": "INFO"})
+    assert failed.value.error["data"]["type"] == "urn:vdsm:problem:access-denied"
+
+
+@pytest.mark.parametrize("client", ["", "nobody"])
+def test_without_a_role_there_is_no_connection(wired: Wired, client: str) -> None:
+    with wired.tls(client) as unknown:
+        unknown.send("CONNECT", **{"accept-version": "1.2"})
+        assert "caller is not known" in unknown.error()
+        assert unknown.closed()
+
+
+def test_old_tls_is_refused(wired: Wired) -> None:
+    context = wired.context()
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        StompClient(wired.port("https"), context)
+
+
+@pytest.mark.parametrize("fault", ["another authority", "expired", "not yet valid"])
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_bad_certificate_is_refused(wired: Wired, tmp_path: Path, fault: str, version: ssl.TLSVersion) -> None:
+    context = wired.context("", version)
+    if fault == "another authority":
+        other = Authority(tmp_path / "pki")
+        other.init()
+        other.client("engine")
+        context.load_cert_chain(tmp_path / "pki/clients/engine.pem", tmp_path / "pki/clients/engine.key")
+    else:
+        begin = dt.timedelta(days=-20 if fault == "expired" else 10)
+        context.load_cert_chain(signed(wired.state / "pki", tmp_path, begin))
+    with pytest.raises((ssl.SSLError, ConnectionError, Closed)), StompClient(wired.port("https"), context) as client:
+        client.connect()  # with TLS 1.3 the client learns of it only now
+
+
+def signed(pki: Path, where: Path, begin: dt.timedelta) -> Path:
+    """A client's certificate of the host's own authority that is good for ten days."""
+    authority = x509.load_pem_x509_certificate((pki / "ca.pem").read_bytes())
+    signer = serialization.load_pem_private_key((pki / "ca.key").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    start = dt.datetime.now(dt.UTC) + begin
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "engine")]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=10))
+        .sign(signer, hashes.SHA256())
+    )
+    file = where / "client.pem"
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+# ---- without TLS -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200),
+        ("127.0.0.1:80", 200),
+        ("[::1]:1", 200),
+        ("evil.example", 421),
+        ("", 421),
+        ("localhost.evil", 421),
+    ],
+)
+def test_a_web_site_cannot_pass_for_this_host(wired: Wired, host: str, status: int) -> None:
+    found, body = fetch(wired, "http", "GET", "/api/v1/vms", Host=host)
+    assert found == status, body
+
+
+def refused(home: Path, config: str) -> str:
+    file = home / "vdsmd.toml"
+    file.write_text(f'[daemon]\nstate_directory = "{home}/state"\nrun_directory = "{home}/run"\n[plain]\n{config}')
+    command = [sys.executable, "-m", "vdsm.daemon", "--config", str(file), "--simulate", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1"])
+def test_only_the_loopback_address_unless_it_is_meant(tmp_path: Path, address: str) -> None:
+    said = refused(tmp_path, f'listen = "{address}"\nport = 0\n')
+    assert "anywhere = true" in said
+
+
+def test_an_address_that_is_not_here(tmp_path: Path) -> None:
+    said = refused(tmp_path, 'listen = "192.0.2.1"\nport = 0\nanywhere = true\n')
+    assert "[plain] listen: cannot listen at 192.0.2.1" in said
+
+
+def test_both_families_and_a_role_that_is_not_given(tmp_path: Path, prefix: str) -> None:
+    wired = Wired(tmp_path, prefix)
+    wired.file.write_text(
+        wired.file.read_text().replace('[plain]\nlisten = "127.0.0.1"', '[plain]\nlisten = "localhost"')
+    )
+    wired.file.write_text(wired.file.read_text().replace('role = "admin"\n', ""))
+    try:
+        wired.serve()
+        with wired.plain() as client:
+            client.send("CONNECT", **{"accept-version": "1.2"})
+            assert "caller is not known" in client.error()
+        assert fetch(wired, "http", "GET", "/api/v1/vms")[0] == 401
+        if socket.has_ipv6 and "[::1]" in wired.said():
+            with socket.create_connection(("::1", wired.port())) as sock:
+                sock.sendall(b"CONNECT\n\n\0")
+                assert sock.recv(100).startswith(b"ERROR\n")
+    finally:
+        wired.end()
+
+
+def test_the_wire_can_be_left_out(tmp_path: Path, prefix: str) -> None:
+    wired = Wired(tmp_path, prefix, "[jsonrpc]\nenabled = false\n")
+    try:
+        wired.serve()
+        with socket.create_connection(("127.0.0.1", wired.port()), timeout=60) as sock:
+            sock.sendall(b"STOMP\n\n\0")
+            assert sock.recv(1000).startswith(b"HTTP/1.1 400")
+    finally:
+        wired.end()
+
+
+# ---- before the daemon is ready --------------------------------------------------------------------------------------
+
+
+async def test_until_it_is_ready_the_answer_is_99() -> None:
+    host = MemoryHost(None)
+    rpc = JsonRpc(host.bridge, JSONRPC)
+    for method in ("Host.ping", "Host.getCapabilities", "VM.create"):
+        document = jsonrpc.read(b'{"jsonrpc":"2.0","method":"%b","params":{},"id":1}' % method.encode())
+        answer = jsonrpc.decode(await rpc.answer(document.calls[0], ADMIN))
+        assert isinstance(answer, dict)
+        assert answer["error"]["code"] == 99, answer

@@ -1,0 +1,529 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What published readers break on, line by line, on real answers of a simulated host.
+
+The readers below take what the engine's do: a double is a text or a number with a dot, an integer has no fraction.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import pytest
+
+from harness.memory_host import MemoryHost
+from vdsm.contract import VERBS, Kind, task, vm
+from vdsm.contract.codec import from_plain, to_json, to_plain
+from vdsm.contract.host import HostJob
+from vdsm.contract.host_capabilities import Capabilities
+from vdsm.contract.host_stats import HostStats, StorageDomainVitals
+from vdsm.contract.task import TaskInfo
+from vdsm.contract.vm_info import VmInfo
+from vdsm.contract.vm_stats import VmJob, VmStats
+from vdsm.protocols.dialect import JSONRPC, NOTHING, TASK_ID, XMLRPC, Dialect
+
+ID = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
+
+
+def double(value: Any) -> float:
+    assert isinstance(value, float) or (isinstance(value, str) and re.fullmatch(r"-?[0-9]+\.[0-9]+", value)), value
+    return float(value)
+
+
+def integer(value: Any) -> int:
+    assert (isinstance(value, int) and not isinstance(value, bool)) or isinstance(value, str), value
+    return int(value)
+
+
+def number(value: Any) -> int:
+    """A JSON number, where readers cast without asking."""
+    assert isinstance(value, int), value
+    assert not isinstance(value, bool)
+    return value
+
+
+def boolean(value: Any) -> bool:
+    assert isinstance(value, bool) or str(value).lower() in ("true", "false"), value
+    return str(value).lower() == "true"
+
+
+def true_false(value: Any) -> bool:
+    """JSON's own."""
+    assert isinstance(value, bool), value
+    return value
+
+
+def text(value: Any) -> str:
+    assert isinstance(value, str), value
+    return value
+
+
+def digits(value: Any) -> int:
+    """A number as text."""
+    return int(text(value))
+
+
+def array(value: Any) -> list[Any]:
+    assert isinstance(value, list), value
+    return value
+
+
+def texts(value: Any) -> list[str]:
+    return [text(item) for item in array(value)]
+
+
+def members(value: Any) -> Mapping[str, Any]:
+    assert isinstance(value, dict), value
+    return value
+
+
+def csv(value: Any) -> list[str]:
+    return text(value).split(",")
+
+
+Reader = Callable[[Any], Any]
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[MemoryHost]:
+    made = MemoryHost(None)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def said(host: MemoryHost, method: str, dialect: Dialect = JSONRPC, **params: object) -> Any:
+    """A verb's answer as it stands in the JSON that is sent."""
+    plain = to_plain(await host.call(VERBS[method], **params))
+    return json.loads(to_json(dialect.result(method, plain)))
+
+
+def no_nulls(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(no_nulls(item) for item in value.values())
+        case list():
+            return all(no_nulls(item) for item in value)
+        case _:
+            return value is not None
+
+
+# ---- getCapabilities -------------------------------------------------------------------------------------------------
+
+CAPABILITIES: dict[str, Reader] = {
+    "clusterLevels": texts, "supportedENGINEs": texts, "HBAInventory": members, "packages2": members,
+    "emulatedMachines": texts, "cpuFlags": csv, "cpuModel": text, "onlineCpus": csv, "cpuThreads": integer,
+    "cpuCores": integer, "cpuSockets": integer, "cpuSpeed": double, "cpuTopology": array, "vdsmToCpusAffinity": array,
+    "memSize": integer, "reservedMem": integer, "guestOverhead": integer, "kvmEnabled": boolean, "kernelArgs": text,
+    "version_name": text, "software_version": text, "build_name": text, "operatingSystem": members,
+    "ISCSIInitiatorName": text, "rngSources": texts, "hooks": members, "bootTime": integer, "kdumpStatus": number,
+    "hostdevPassthrough": boolean, "selinux": members, "hostedEngineDeployed": boolean, "vncEncrypted": boolean,
+    "ovnConfigured": boolean, "fipsEnabled": boolean, "tscScaling": boolean, "backupEnabled": boolean,
+    "coldBackupEnabled": boolean, "clearBitmapsEnabled": boolean, "cd_change_pdiv": boolean, "kernelFeatures": members,
+    "openstack_binding_host_ids": members, "supported_block_size": members, "domain_versions": array,
+    "additionalFeatures": texts, "tscFrequency": text, "boot_uuid": text, "nameservers": texts, "numaNodes": members,
+    "numaNodeDistance": members, "autoNumaBalancing": integer, "netConfigDirty": boolean, "nics": members,
+    "vlans": members, "bondings": members, "bridges": members, "networks": members,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", CAPABILITIES)
+async def test_a_capability_is_there_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
+    CAPABILITIES[field]((await said(host, "Host.getCapabilities"))[field])
+
+
+async def test_the_host_can_become_operational(host: MemoryHost) -> None:
+    caps = await said(host, "Host.getCapabilities")
+    assert boolean(caps["kvmEnabled"])
+    assert {"pc-q35-4.1", "pc-i440fx-2.12"} & set(caps["emulatedMachines"])
+    assert {"random", "urandom"} & set(caps["rngSources"])
+    flags = csv(caps["cpuFlags"])
+    assert {"vmx", "svm"} & set(flags)
+    assert any(flag.startswith("model_") for flag in flags)
+    assert {"4.4", "4.5"} & set(caps["supportedENGINEs"])
+    assert "4.7" in caps["clusterLevels"]
+
+
+@pytest.mark.parametrize("package", ["vdsm", "kernel", "libvirt", "qemu-kvm"])
+async def test_a_package_version_parses(host: MemoryHost, package: str) -> None:
+    found = (await said(host, "Host.getCapabilities"))["packages2"][package]
+    assert re.search(r"-[0-9.]+\.[A-Za-z]", f"-{found['release']}"), found
+    assert re.fullmatch(r"[0-9][0-9.]*", found["version"])
+
+
+async def test_structs_within_the_capabilities(host: MemoryHost) -> None:
+    caps = await said(host, "Host.getCapabilities")
+    assert texts([hba["InitiatorName"] for hba in caps["HBAInventory"]["iSCSI"]])
+    array(caps["HBAInventory"]["FC"])
+    assert digits(caps["selinux"]["mode"]) in (-1, 0, 1)
+    for field in ("name", "version", "release", "pretty_name"):
+        text(caps["operatingSystem"][field])
+    for cpu in caps["cpuTopology"]:
+        assert {number(cpu[field]) for field in ("numa_cell_id", "socket_id", "core_id", "cpu_id")}
+    for node in caps["numaNodes"].values():
+        assert integer(node["totalMemory"]) > 0
+        assert [number(cpu) for cpu in node["cpus"]]
+    for distances in caps["numaNodeDistance"].values():
+        assert len([number(d) for d in distances]) <= len(caps["numaNodes"])
+
+
+async def test_null_is_nowhere(host: MemoryHost) -> None:
+    await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
+    for method in ("Host.getCapabilities", "Host.getStats", "Host.getAllVmStats", "Host.getVMFullList"):
+        assert no_nulls(await said(host, method)), method
+
+
+# ---- networks --------------------------------------------------------------------------------------------------------
+
+COMMON: dict[str, Reader] = {
+    "addr": text, "netmask": text, "gateway": text, "ipv6addrs": texts, "ipv6gateway": text,
+    "ipv4defaultroute": boolean, "mtu": integer, "dhcpv4": true_false, "dhcpv6": true_false,
+    "ipv6autoconf": true_false, "speed": number,
+}  # fmt: skip
+OWN: dict[str, dict[str, Reader]] = {
+    "nics": {"hwaddr": text},
+    "vlans": {"iface": text, "vlanid": number},
+    "bondings": {"hwaddr": text, "slaves": texts, "opts": members, "active_slave": text},
+    "bridges": {"ports": texts, "stp": text, "opts": members},
+    "networks": {"iface": text, "bridged": boolean, "switch": text, "ports": texts},
+}
+
+
+@pytest.mark.parametrize("kind", OWN)
+async def test_an_interface_is_as_its_readers_take_it(host: MemoryHost, kind: str) -> None:
+    caps = await said(host, "Host.getCapabilities")
+    assert caps[kind]
+    for entry in caps[kind].values():
+        for field, reader in (COMMON | OWN[kind]).items():
+            reader(entry[field])
+
+
+async def test_rules_between_interfaces(host: MemoryHost) -> None:
+    caps = await said(host, "Host.getCapabilities")
+    known = caps["nics"].keys() | caps["bondings"].keys()
+    assert all(vlan["iface"] in known for vlan in caps["vlans"].values())
+    assert all(network["switch"] in ("legacy", "ovs") for network in caps["networks"].values())
+    assert all(network["iface"] in caps["bridges"] for network in caps["networks"].values())
+    assert all(bridge["stp"] in ("on", "off") for bridge in caps["bridges"].values())
+    enslaved = {nic for bond in caps["bondings"].values() for nic in bond["slaves"]}
+    assert {name for name, nic in caps["nics"].items() if "permhwaddr" in nic} == enslaved
+    for bond in caps["bondings"].values():
+        assert all(isinstance(value, str) for value in bond["opts"].values())
+
+
+def test_an_aggregator_is_digits() -> None:
+    given = {
+        "bondings": {"b": {"ad_aggregator_id": 2}},
+        "nics": {"n": {"ad_aggregator_id": 1}, "m": {"ad_aggregator_id": None}},
+    }
+    made = JSONRPC.result("Host.getCapabilities", given)
+    assert made == {"bondings": {"b": {"ad_aggregator_id": "2"}}, "nics": {"n": {"ad_aggregator_id": "1"}, "m": {}}}
+
+
+# ---- getStats --------------------------------------------------------------------------------------------------------
+
+STATS: dict[str, Reader] = {
+    "cpuSys": double, "cpuUser": double, "cpuIdle": double, "cpuLoad": double, "memFree": integer, "memShared": integer,
+    "swapFree": integer, "swapTotal": integer, "ksmCpu": integer, "ksmPages": integer, "ksmState": boolean,
+    "thpState": text, "anonHugePages": integer, "hugepages": members, "netConfigDirty": boolean, "vmCount": integer,
+    "vmActive": integer, "vmMigrating": integer, "incomingVmMigrations": integer, "outgoingVmMigrations": integer,
+    "network": members, "storageDomains": members, "diskStats": members, "haStats": members,
+    "numaNodeMemFree": members, "cpuStatistics": members, "v2vJobs": members, "multipathHealth": members,
+    "dateTime": text, "bootTime": integer, "haScore": integer,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", STATS)
+async def test_a_statistic_is_there_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
+    STATS[field]((await said(host, "Host.getStats"))[field])
+
+
+async def test_structs_within_the_statistics(host: MemoryHost) -> None:
+    caps, stats = await said(host, "Host.getCapabilities"), await said(host, "Host.getStats")
+    assert stats["thpState"] in ("always", "madvise", "never")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d GMT", stats["dateTime"])
+    assert caps["nics"].keys() | caps["bondings"].keys() | caps["vlans"].keys() <= stats["network"].keys()
+    for nic in stats["network"].values():
+        for field in ("rx", "tx", "rxDropped", "txDropped", "speed"):
+            integer(nic[field])
+        double(nic["sampleTime"])
+        assert nic["state"] in ("up", "down")
+    for pool in stats["hugepages"].values():
+        integer(pool["vm.free_hugepages"])
+        integer(pool["nr_hugepages"])
+    for cpu in stats["cpuStatistics"].values():
+        number(cpu["nodeIndex"])
+        assert [double(cpu[field]) for field in ("cpuUser", "cpuSys", "cpuIdle")]
+    for path in stats["diskStats"].values():
+        integer(path["free"])
+    for node in stats["numaNodeMemFree"].values():
+        integer(node["memFree"])
+        integer(node["memPercent"])
+
+
+async def test_a_whole_cpu_is_said_with_a_dot(host: MemoryHost) -> None:
+    """Given as JSON integers these end the reader."""
+    stats = await host.call(VERBS["Host.getStats"])
+    assert isinstance(stats, HostStats)
+    plain = to_plain(stats) | {"cpuStatistics": {"0": {"nodeIndex": 0, "cpuUser": 0, "cpuSys": 1.0, "cpuIdle": 1e-7}}}
+    made = JSONRPC.result("Host.getStats", plain)["cpuStatistics"]["0"]
+    assert made == {"nodeIndex": 0, "cpuUser": "0", "cpuSys": "1.0", "cpuIdle": "0.000000100"}
+
+
+def test_a_storage_domain_says_its_ages_as_text() -> None:
+    vitals = StorageDomainVitals(code=0, valid=True, actual=True, acquired=True, version=5, last_check=0.5, delay=0.001)
+    made = JSONRPC.result("Host.getStats", {"storageDomains": {ID: to_plain(vitals)}, "imagesLastCheck": 2.0})
+    assert made == {
+        "storageDomains": {
+            ID: {
+                "code": 0, "valid": True, "actual": True, "acquired": True, "version": 5, "lastCheck": "0.5",
+                "delay": "0.001",
+            }
+        },
+        "imagesLastCheck": "2.0",
+    }  # fmt: skip
+
+
+# ---- machines --------------------------------------------------------------------------------------------------------
+
+RUNNING: dict[str, Reader] = {
+    "vmId": text, "vmName": text, "status": text, "statusTime": digits, "hash": text, "elapsedTime": text,
+    "cpuUser": double, "cpuSys": double, "memUsage": integer, "memoryStats": members, "monitorResponse": integer,
+    "timeOffset": text, "pauseCode": text, "clientIp": text, "acpiEnable": boolean, "session": text,
+    "displayInfo": array, "disks": members, "network": members, "balloonInfo": members, "vmJobs": members,
+    "appsList": array, "username": text, "guestFQDN": text, "guestCPUCount": integer,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", RUNNING)
+async def test_a_running_machine_is_told_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
+    await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
+    (stats,) = array(await said(host, "Host.getAllVmStats"))
+    RUNNING[field](stats[field])
+
+
+async def test_structs_within_a_machines_statistics(host: MemoryHost) -> None:
+    made = await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
+    (stats,) = await said(host, "VM.getStats", vmID=made.vm_id)
+    assert stats["vmJobs"] == {}
+    for disk in stats["disks"].values():
+        for field in ("truesize", "apparentsize", "readOps", "writeOps", "readBytes", "writtenBytes"):
+            digits(disk[field])
+        for field in ("readRate", "writeRate"):
+            assert isinstance(disk[field], str)
+            double(disk[field])
+    for nic in stats["network"].values():
+        for field in ("rx", "tx", "rxDropped", "txDropped"):
+            digits(nic[field])
+        double(nic["sampleTime"])
+        text(nic["name"])
+        text(nic["macAddr"])
+    for display in stats["displayInfo"]:
+        assert [text(display[field]) for field in ("type", "port", "tlsPort", "ipAddress")]
+    for field in ("balloon_cur", "balloon_max", "balloon_target", "balloon_min"):
+        digits(stats["balloonInfo"][field])
+    # Readers count what a guest has in KiB.
+    assert 0 < digits(stats["memoryStats"]["mem_unused"]) <= 64 * 1024
+    assert digits(stats["memoryStats"]["mem_free"]) > 1024
+    assert not {"exitCode", "exitReason", "exitMessage"} & stats.keys()
+
+
+async def test_a_machine_that_is_down_says_how_it_ended(host: MemoryHost) -> None:
+    made = await host.create("a", guestAgent=False)
+    await host.call(vm.shutdown, vmID=made.vm_id, timeout=20)
+    (stats,) = await said(host, "Host.getAllVmStats")
+    assert (stats["status"], stats["exitCode"], stats["exitReason"]) == ("Down", 0, 7)
+    assert stats["exitMessage"]
+    digits(stats["statusTime"])
+    assert stats["vmJobs"] == {}
+    assert not {"cpuUser", "disks", "network", "pauseCode"} & stats.keys()
+
+
+async def test_a_machine_that_never_ran_is_down_too(host: MemoryHost) -> None:
+    await host.call(vm.define, vmParams={"name": "a", "memory": 64})
+    (stats,) = await said(host, "Host.getAllVmStats")
+    assert (stats["exitCode"], stats["exitReason"], stats["exitMessage"]) == (0, 0, "")
+
+
+async def test_every_machine_stays_reported_until_it_is_destroyed(host: MemoryHost) -> None:
+    one, two = await host.create("a", guestAgent=False), await host.create("b")
+    await host.call(vm.shutdown, vmID=one.vm_id, timeout=20)
+    assert {row["vmId"] for row in await said(host, "Host.getAllVmStats")} == {one.vm_id, two.vm_id}
+    await host.call(vm.destroy, vmID=one.vm_id)
+    assert {row["vmId"] for row in await said(host, "Host.getAllVmStats")} == {two.vm_id}
+
+
+def test_a_block_job_keeps_its_numbers() -> None:
+    job = VmJob(id=ID, job_type="block", block_job_type="commit", cur=2**40, end=2**41, bandwidth=0, img_uuid=ID)
+    (stats,) = JSONRPC.result("VM.getStats", [{"status": "Up", "vmJobs": {ID: to_plain(job)}}])
+    assert stats["vmJobs"][ID] == {
+        "id": ID, "jobType": "block", "blockJobType": "commit", "cur": 2**40, "end": 2**41, "bandwidth": 0,
+        "imgUUID": ID,
+    }  # fmt: skip
+
+
+async def test_documents_come_in_an_object_and_statistics_in_a_list(host: MemoryHost) -> None:
+    made = await host.create("a")
+    documents = await said(host, "Host.dumpxmls", vmList=[made.vm_id])
+    assert "<devices>" in members(documents)[made.vm_id]
+    array(await said(host, "Host.getAllVmStats"))
+    array(await said(host, "VM.getStats", vmID=made.vm_id))
+
+
+async def test_the_hash_changes_with_the_devices_and_is_text(host: MemoryHost) -> None:
+    made = await host.create("a")
+
+    async def seen() -> str:
+        (stats,) = await said(host, "Host.getAllVmStats")
+        return text(stats["hash"])
+
+    before = await seen()
+    await host.call(vm.pause, vmID=made.vm_id)
+    assert await seen() == before
+    await host.call(vm.change_cd, vmID=made.vm_id, driveSpec="/images/b.iso")
+    assert await seen() != before
+
+
+# ---- answers of other verbs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["Host.ping", "Host.ping2"])
+async def test_a_verb_without_an_answer_says_true(host: MemoryHost, method: str) -> None:
+    assert await said(host, method) is True
+    assert await said(host, method, XMLRPC) is None
+
+
+def test_only_where_it_is_published_the_status_is_the_answer() -> None:
+    assert JSONRPC.result("Host.setupNetworks", None) == {"code": 0, "message": "Done"}
+    assert XMLRPC.result("Host.setupNetworks", None) is None
+    assert JSONRPC.result("VM.destroy", None) is True
+
+
+def test_a_jobs_progress_has_a_dot() -> None:
+    job = HostJob(id=ID, job_type="virt", status="running", description="", progress=33.0)
+    whole = to_plain(job) | {"progress": 33}
+    for plain in (to_plain(job), whole):
+        made = JSONRPC.result("Host.getJobs", {ID: plain})[ID]["progress"]
+        assert isinstance(made, float)
+        assert to_json(made) == b"33.0"
+    none = to_plain(HostJob(id=ID, job_type="virt", status="pending", description=""))
+    assert "progress" not in JSONRPC.result("Host.getJobs", {ID: none})[ID]
+
+
+def test_a_task_is_its_bare_id() -> None:
+    assert JSONRPC.result("Volume.create", ID) == ID
+    assert JSONRPC.result("VM.diskSizeExtend", 2**40) == f"{2**40}"
+
+
+async def test_tasks_are_told_by_id(host: MemoryHost) -> None:
+    await host.create("a")
+    (row,) = await host.call(task.list_)
+    details = await said(host, "Host.getAllTasks")
+    assert details == {row.id: details[row.id]}
+    assert details[row.id]["verb"] == "VM.create"
+    status = (await said(host, "Host.getAllTasksStatuses"))[row.id]
+    assert {"code": 0, "taskID": row.id, "taskState": "finished", "taskResult": "success"}.items() <= status.items()
+    assert (await said(host, "Host.getAllTasksInfo"))[row.id] == to_plain(TaskInfo(id=row.id, verb="VM.create"))
+
+
+async def test_the_answer_of_create_is_a_machine_that_waits_for_launch(host: MemoryHost) -> None:
+    plain = to_plain(await host.create("a")) | {"status": "WaitForLaunch"}
+    made = JSONRPC.result("VM.create", plain)
+    assert (made["status"], made["vmId"], made["memSize"], made["statusTime"]) == (
+        "WaitForLaunch", plain["vmId"], 64, plain["statusTime"],
+    )  # fmt: skip
+    assert no_nulls(made)
+
+
+def test_how_long_work_is_answered() -> None:
+    assert JSONRPC.early("VM.create") == "VM.getInfo"
+    assert JSONRPC.early("VM.shutdown") == NOTHING
+    assert JSONRPC.early("Volume.create") == JSONRPC.early("StoragePool.spmStart") == TASK_ID
+    assert JSONRPC.early("LVMVolumeGroup.create") == ""
+    assert JSONRPC.early("VM.define") == ""
+    for method, verb in VERBS.items():
+        early = JSONRPC.early(method)
+        assert not early or verb.kind is Kind.TASK, method
+        assert early in ("", NOTHING, TASK_ID) or early in VERBS, method
+
+
+def test_a_verb_that_is_not_published_is_told_in_its_true_types() -> None:
+    given = {"a": 1, "b": 1.0, "c": True, "d": None, "e": [{"f": None, "g": 2**60}]}
+    assert JSONRPC.result("VM.brandNew", given) == {"a": 1, "b": 1.0, "c": True, "e": [{"g": 2**60}]}
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("Host.getCapabilities", Capabilities), ("Host.getStats", HostStats), ("Host.getAllVmStats", list[VmStats]),
+        ("Host.getVMFullList", list[VmInfo]),
+    ],
+)  # fmt: skip
+async def test_nothing_true_is_lost(host: MemoryHost, method: str, kind: Any) -> None:
+    """A loose answer of running machines can be read back into the contract's types, but for lists that became text."""
+    await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
+    plain = to_plain(await host.call(VERBS[method]))
+    loose = JSONRPC.result(method, plain)
+    rows = loose if isinstance(loose, list) else [loose]
+    for row in rows:
+        for name in ("cpuFlags", "onlineCpus"):
+            if name in row:
+                row[name] = row[name].split(",")
+        for bridge in [*row.get("bridges", {}).values(), *row.get("networks", {}).values()]:
+            bridge["stp"] = bridge["stp"] == "on"
+        for name in row.get("memoryStats", {}):
+            row["memoryStats"][name] = int(row["memoryStats"][name]) // 1024
+    assert to_plain(from_plain(loose, kind, text_numbers=True)) == plain
+
+
+# ---- events ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_machines_event_is_about_it_alone(host: MemoryHost) -> None:
+    made = await host.create("a", guestAgent=False)
+    await host.call(vm.pause, vmID=made.vm_id)
+    await host.call(vm.cont, vmID=made.vm_id)
+    await host.call(vm.shutdown, vmID=made.vm_id, timeout=20)
+    told = [e for record in await host.events() if (e := JSONRPC.event(to_plain(record))) and "|virt|" in e[0]]
+    seen = []
+    for topic, params in told:
+        assert topic == f"|virt|VM_status|{made.vm_id}"
+        assert params.keys() == {made.vm_id, "notify_time"}
+        number(params["notify_time"])
+        body = members(params[made.vm_id])
+        text(body["hash"])
+        assert text(body["timeOffset"]) == "0"
+        seen.append(body["status"])
+        assert ("exitCode" in body) == (body["status"] == "Down")
+    assert seen[0] == "WaitForLaunch"
+    assert seen[-1] == "Down"
+    assert {"exitCode": 0, "exitReason": 7}.items() <= told[-1][1][made.vm_id].items()
+
+
+async def test_events_and_statistics_have_one_clock(host: MemoryHost) -> None:
+    made = await host.create("a", guestAgent=False)
+    (stats,) = await said(host, "VM.getStats", vmID=made.vm_id)
+    last = [e for e in await host.events() if e.data.name == "VM_status"][-1]
+    assert 0 <= to_plain(last)["notifyTime"] - digits(stats["statusTime"]) < 1000
+
+
+async def test_a_task_that_ended_is_a_job_that_ended(host: MemoryHost) -> None:
+    await host.create("a")
+    (row,) = await host.call(task.list_)
+    jobs = [e for record in await host.events() if (e := JSONRPC.event(to_plain(record))) and "|jobs|" in e[0]]
+    ((topic, params),) = jobs
+    assert topic == f"|jobs|status|{row.id}"
+    assert params.pop("notify_time") > 0
+    assert params == {
+        "id": row.id, "description": "VM.create", "status": "done", "progress": 100.0, "job_type": "vm"
+    }  # fmt: skip
+    assert isinstance(params["progress"], float)
+
+
+async def test_what_is_not_published_is_not_told(host: MemoryHost) -> None:
+    await host.create("a")
+    for record in await host.events():
+        if record.data.name in ("VM_defined", "VM_removed"):
+            assert JSONRPC.event(to_plain(record)) is None
