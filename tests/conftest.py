@@ -12,10 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from harness.daemon import Daemon, remove_domains
 
 ROOT = Path(__file__).parent.parent
+
+# A busy machine makes an example slow; that is no fault of the code under test.
+settings.register_profile("vdsm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vdsm")
 
 
 @pytest.fixture
