@@ -82,7 +82,7 @@ class Door:
     @property
     def guests(self) -> int:
         """How many connections there are."""
-        return len(self._guests)
+        return len(self._guests) + len(self._arriving)
 
     async def close(self) -> None:
         """Take no more connections, let what is under way end, and after `grace` end it."""
