@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from harness.daemon import Daemon, remove_domains
 
 ROOT = Path(__file__).parent.parent
+
+settings.register_profile("long", max_examples=5_000, deadline=None)  # scripts/test --hypothesis-profile=long ...
 
 
 @pytest.fixture
