@@ -26,6 +26,7 @@ async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 async def test_what_changed_while_libvirt_was_away_is_told(host: MemoryHost) -> None:
     stays, goes = await host.create("stays"), await host.create("goes")
+    await host.journal.flush()
     since = host.journal.last
     host.hypervisor.faults.disconnect()
     await _until(lambda: host.journal.last > since)

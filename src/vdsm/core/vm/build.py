@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import secrets
 import xml.etree.ElementTree as ET
 
 from vdsm.contract.errors import CannotCreateVM
 from vdsm.contract.vm_params import CpuMode, Disk, DiskBus, DiskFormat, Firmware, Nic, NicKind, VmParams
 from vdsm.core.ports.hypervisor import HypervisorFacts
+
+from . import xml
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
@@ -47,13 +48,11 @@ def _os(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
     if machine not in facts.machine_types:
         raise CannotCreateVM(reason=f"this host has no machine type {machine}; see emulatedMachines of the host")
     os = ET.SubElement(root, "os")
+    _text(os, "type", "hvm", arch=facts.arch, machine=machine)
     if params.firmware is Firmware.UEFI:
         if Firmware.UEFI.value not in facts.firmware:
             raise CannotCreateVM(reason="this host has no UEFI firmware; install the package ovmf")
-        os.set("firmware", "efi")
-    _text(os, "type", "hvm", arch=facts.arch, machine=machine)
-    if params.firmware is Firmware.UEFI:
-        ET.SubElement(os, "loader", secure="no")
+        xml.choose_uefi(os, secure=False)
     for tag, value in (("kernel", params.kernel), ("initrd", params.initrd), ("cmdline", params.cmdline)):
         if value:
             _text(os, tag, value)
@@ -90,12 +89,8 @@ def _devices(root: ET.Element, params: VmParams) -> None:
         channel = ET.SubElement(devices, "channel", type="unix")
         ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if params.graphics is not None:
-        # Nobody gets in before VM.setTicket: a password that nobody knows and that is over. It takes both: without one
-        # from the start QEMU's VNC asks for none, and refuses to be given one.
-        graphics = ET.SubElement(
-            devices, "graphics", type=params.graphics.kind.value, autoport="yes",
-            passwd=secrets.token_urlsafe(6), passwdValidTo="1970-01-01T00:00:01",
-        )  # fmt: skip
+        graphics = ET.SubElement(devices, "graphics", type=params.graphics.kind.value, autoport="yes")
+        xml.close_screen(graphics)
         ET.SubElement(graphics, "listen", type="address", address="127.0.0.1")
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
         ET.SubElement(devices, "input", type="tablet", bus="usb")
