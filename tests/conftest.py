@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 # A busy machine makes an example slow; that is no fault of the code under test.
 settings.register_profile("vdsm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=5_000, deadline=None)  # scripts/test --hypothesis-profile=long ...
 settings.load_profile("vdsm")
 
 

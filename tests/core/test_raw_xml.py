@@ -43,6 +43,9 @@ def _disk(body: str) -> str:
         (_domain("<q:commandline xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'/>"), "namespace"),
         (_domain("<x:anything xmlns:x='urn:x'/>"), "namespace"),
         (_domain("<devices><graphics type='vnc' passwd='secret'/></devices>"), "setTicket"),
+        (_domain("<devices><interface type='ethernet'><script path='x'/></interface></devices>"), "run"),
+        (_domain("<devices><interface type='hostdev' managed='yes'/></devices>"), "handed out"),
+        (_domain("<devices><disk type='nvme'/></devices>"), "handed out"),
         (_disk("<driver type='raw'/><source file='relative'/>"), "absolute"),
         (_disk("<driver type='raw'/><source file='/images/../etc/x'/>"), "climbs"),
         (_disk("<source file='/images/a'/>"), "format"),
@@ -51,7 +54,7 @@ def _disk(body: str) -> str:
 )  # fmt: skip
 def test_refused(text: str, says: str) -> None:
     with pytest.raises(XmlRefused, match=says):
-        raw.check(text)
+        raw.check(xml.parse(text))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +112,7 @@ async def test_a_forged_mark_is_replaced(host: MemoryHost) -> None:
 @given(st.text(max_size=200))
 def test_no_text_is_a_defect(text: str) -> None:
     try:
-        raw.check(f"<domain><name>{text}</name></domain>")
+        raw.check(xml.parse(f"<domain><name>{text}</name></domain>"))
     except XmlRefused:
         return
 

@@ -24,6 +24,7 @@ from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
 from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
@@ -68,8 +69,9 @@ class MemoryHost:
         self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
         files = AllowedFiles(SimulatedImages(), ["/images"])
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner)
         machine, links = SimulatedMachine(), SimulatedLinks()
+        surroundings = Surroundings(machine, links)
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings)
         self.bridge = LocalBridge(
             [
                 self.vms,

@@ -288,6 +288,7 @@ def test_a_storage_domain_says_its_ages_as_text() -> None:
 
 # ---- machines --------------------------------------------------------------------------------------------------------
 
+LATENCIES = ("readLatency", "writeLatency", "flushLatency")
 RUNNING: dict[str, Reader] = {
     "vmId": text, "vmName": text, "status": text, "statusTime": digits, "hash": text, "elapsedTime": text,
     "cpuUser": double, "cpuSys": double, "memUsage": integer, "memoryStats": members, "monitorResponse": integer,
@@ -309,7 +310,7 @@ async def test_structs_within_a_machines_statistics(host: MemoryHost) -> None:
     (stats,) = await said(host, "VM.getStats", vmID=made.vm_id)
     assert stats["vmJobs"] == {}
     for disk in stats["disks"].values():
-        for field in ("truesize", "apparentsize", "readOps", "writeOps", "readBytes", "writtenBytes"):
+        for field in ("truesize", "apparentsize", "readOps", "writeOps", "readBytes", "writtenBytes", *LATENCIES):
             digits(disk[field])
         for field in ("readRate", "writeRate"):
             assert isinstance(disk[field], str)

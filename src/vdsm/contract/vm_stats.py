@@ -10,8 +10,9 @@ from .vm_info import Accelerator, DisplayInfo, ExitReason, VmState
 
 
 class DiskStats(Output, frozen=True, kw_only=True):
-    """One disk; rates over the time since the last sample."""
+    """One disk; rates and latencies over the time since the last sample."""
 
+    image_id: str | None = msgspec.field(name="imageID", default=None)  # that a manager knows it by
     truesize: Bytes
     apparentsize: Bytes
     read_rate: float  # bytes per second
@@ -20,6 +21,9 @@ class DiskStats(Output, frozen=True, kw_only=True):
     write_ops: int
     read_bytes: int
     written_bytes: int
+    read_latency: int = 0  # nanoseconds an operation takes
+    write_latency: int = 0
+    flush_latency: int = 0
 
 
 class NicStats(Output, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
 from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.state import Retention, Store
@@ -58,7 +59,8 @@ class House:
         self._table = Table(drivers.hypervisor, self.journal, owner)
         operations = VmOperations(drivers.hypervisor, self._table)
         files = AllowedFiles(drivers.images, config.vm.directories)
-        vms = Vms(drivers.hypervisor, self._table, operations, files, owner)
+        surroundings = Surroundings(drivers.machine, drivers.links)
+        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
         self.bridge = LocalBridge(

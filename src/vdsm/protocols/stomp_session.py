@@ -81,7 +81,7 @@ class Session:
         self.connected = False
         self.ended = False
         self._parser = Parser(limits)
-        self._version = VERSIONS[0]
+        self.version = VERSIONS[0]
         self._subscriptions: dict[str, Subscription] = {}
         self._early: list[Sent] = []
         self._early_room = (limits or Limits()).body
@@ -138,7 +138,7 @@ class Session:
             yield Ended()
             return
         self.connected = True
-        self._version = self._parser.version = version
+        self.version = self._parser.version = version
         expect, send = _beats(frame.headers.get("heart-beat", ""))
         yield Write(self._encode("CONNECTED", {"version": version, "heart-beat": f"{send},{expect}"}))
         yield Agreed(send / 1000, expect / 1000)
@@ -148,7 +148,7 @@ class Session:
     def _subscribe(self, frame: Frame) -> Iterator[Happening]:
         headers = frame.headers
         destination = headers.get("destination")
-        key = headers.get("id", destination if self._version == "1.0" else None)
+        key = headers.get("id", destination if self.version == "1.0" else None)
         if not destination or not key:
             yield self.complaint("Missing destination or subscription id header", frame)
         elif key in self._subscriptions:
@@ -162,7 +162,7 @@ class Session:
             yield from self._receipt(frame)
 
     def _unsubscribe(self, frame: Frame) -> Iterator[Happening]:
-        key = frame.headers.get("id", frame.headers.get("destination") if self._version == "1.0" else None)
+        key = frame.headers.get("id", frame.headers.get("destination") if self.version == "1.0" else None)
         if not key:
             yield self.complaint("Missing id header", frame)
             return
@@ -227,7 +227,7 @@ class Session:
         return self._encode("MESSAGE", {**(headers or {}), **own}, body)
 
     def _encode(self, command: str, headers: dict[str, str], body: bytes = b"") -> bytes:
-        return encode(Frame(command, headers, body), self._version)
+        return encode(Frame(command, headers, body), self.version)
 
 
 _TAKES: Mapping[str, Callable[[Session, Frame], Iterator[Happening]]] = {

@@ -44,8 +44,12 @@ class DiskSample(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     read_ops: int = 0
     read_bytes: int = 0
+    read_ns: int = 0  # that the operations took, all together
     write_ops: int = 0
     written_bytes: int = 0
+    write_ns: int = 0
+    flush_ops: int = 0
+    flush_ns: int = 0
     allocation: int = 0
     capacity: int = 0
     physical: int = 0

@@ -9,6 +9,8 @@ from vdsm.contract.errors import CannotCreateVM
 from vdsm.contract.vm_params import CpuMode, Disk, DiskBus, DiskFormat, Firmware, Nic, NicKind, VmParams
 from vdsm.core.ports.hypervisor import HypervisorFacts
 
+from . import xml
+
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
 
@@ -50,9 +52,7 @@ def _os(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
     if params.firmware is Firmware.UEFI:
         if Firmware.UEFI.value not in facts.firmware:
             raise CannotCreateVM(reason="this host has no UEFI firmware; install the package ovmf")
-        # Named, not left to libvirt: it prefers the image with enrolled keys, which starts signed systems only.
-        _text(os, "loader", facts.uefi_code, readonly="yes", type="pflash")
-        ET.SubElement(os, "nvram", template=facts.uefi_vars)
+        xml.choose_uefi(os, secure=False)
     for tag, value in (("kernel", params.kernel), ("initrd", params.initrd), ("cmdline", params.cmdline)):
         if value:
             _text(os, tag, value)

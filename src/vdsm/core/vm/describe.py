@@ -33,6 +33,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     has_serial: bool
     hash: str
     time_offset: int  # seconds the guest's clock is off UTC
+    images: dict[str, str]  # a manager's ids of the images, by the disk's name
 
 
 def view(text: str) -> View:
@@ -59,6 +60,7 @@ def view(text: str) -> View:
         has_serial=root.find("devices/serial") is not None or root.find("devices/console") is not None,
         hash=xml.devices_hash(root),
         time_offset=_time_offset(root),
+        images=_images(root),
     )
 
 
@@ -66,6 +68,14 @@ def _time_offset(root: ET.Element) -> int:
     """libvirt keeps the adjustment of a running machine up to what its guest sets."""
     said = _get(root, "clock", "adjustment")
     return int(said) if re.fullmatch(r"-?[0-9]{1,12}", said, re.ASCII) else 0
+
+
+def _images(root: ET.Element) -> dict[str, str]:
+    return {
+        device.get("name", ""): image
+        for device in root.findall(f"metadata/{xml.ENGINE}vm/{xml.ENGINE}device[@devtype='disk']")
+        if (image := (device.findtext(f"{xml.ENGINE}imageID") or "").strip())
+    }
 
 
 def _get(element: ET.Element, path: str, attribute: str) -> str:

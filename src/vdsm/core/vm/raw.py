@@ -18,21 +18,24 @@ REFUSED = {
     "seclabel": "it could lift the guest's confinement",
     "hostdev": "devices of the host are not handed out by raw XML",
     "qemu-commandline": "arguments for QEMU could do anything",
+    "script": "libvirt would run it",
+}
+REFUSED_TYPES = {
+    ("interface", "hostdev"): "devices of the host are not handed out by raw XML",
+    ("interface", "vdpa"): "devices of the host are not handed out by raw XML",
+    ("disk", "nvme"): "devices of the host are not handed out by raw XML",
 }
 _NAMESPACES = ("http://ovirt.org/vm/1.0", "http://ovirt.org/vm/tune/1.0", xml.NAMESPACE)
 _HARMLESS = re.compile(
-    r"/dev/u?random|/usr/(bin|libexec)/qemu-(kvm|system-\w+)|/usr/bin/kvm|/usr/share/(OVMF|qemu|seabios|edk2)/[\w./-]+"
+    r"/dev/(u?random|hwrng)|/usr/(bin|libexec)/qemu-(kvm|system-\w+)|/usr/bin/kvm|/usr/share/(OVMF|qemu|seabios|edk2)/[\w./-]+"
 )
 _MASK = "*****"
 
 
-def check(text: str) -> ET.Element:
-    """The document, without what is only said to be replaced. Raises XmlRefused."""
-    root = xml.parse(text)
+def check(root: ET.Element) -> None:
+    """Raises XmlRefused. A masked password is taken, and replaced with those of all screens."""
     for element in root.iter():
         _check_element(element)
-    _drop_masked_passwords(root)
-    return root
 
 
 def identity(root: ET.Element) -> tuple[str, str | None]:
@@ -93,6 +96,8 @@ def _check_element(element: ET.Element) -> None:
         return
     if tag in REFUSED:
         raise XmlRefused(reason=f"<{tag}> is not taken: {REFUSED[tag]}")
+    if (kind := (tag, element.get("type", ""))) in REFUSED_TYPES:
+        raise XmlRefused(reason=f"<{tag} type={kind[1]!r}> is not taken: {REFUSED_TYPES[kind]}")
     if element.get("passwd", _MASK) != _MASK:
         raise XmlRefused(reason="a password belongs into VM.setTicket, not into the definition")
     if tag == "source":
@@ -106,8 +111,3 @@ def _check_element(element: ET.Element) -> None:
         driver = element.find("driver")
         if element.find("source") is not None and (driver is None or driver.get("type") not in ("raw", "qcow2")):
             raise XmlRefused(reason="a disk states its format, <driver type='raw'> or 'qcow2': it is never guessed")
-
-
-def _drop_masked_passwords(root: ET.Element) -> None:
-    for element in root.iter():
-        element.attrib.pop("passwd", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vdsm.contract.vm_info import VmState
@@ -88,7 +88,7 @@ class Sampler:
             cpu_sys=_percent(system, seconds),
             sample=new,
             taken=self._new.taken,
-            disks=_disks(new, old, seconds),
+            disks=_disks(new, old, seconds, machine.view.images),
         )
 
 
@@ -179,13 +179,16 @@ def _nics(sample: DomainSample | None, macs: dict[str, str], taken: float) -> di
     }
 
 
-def _disks(new: DomainSample, old: DomainSample | None, seconds: float) -> dict[str, DiskStats]:
+def _disks(
+    new: DomainSample, old: DomainSample | None, seconds: float, images: Mapping[str, str]
+) -> dict[str, DiskStats]:
     before = {disk.name: disk for disk in old.disks} if old else {}
-    return {disk.name: _disk(disk, before.get(disk.name, disk), seconds) for disk in new.disks}
+    return {disk.name: _disk(disk, before.get(disk.name, disk), seconds, images.get(disk.name)) for disk in new.disks}
 
 
-def _disk(new: DiskSample, old: DiskSample, seconds: float) -> DiskStats:
+def _disk(new: DiskSample, old: DiskSample, seconds: float, image: str | None) -> DiskStats:
     return DiskStats(
+        image_id=image,
         truesize=new.allocation,
         apparentsize=new.capacity,
         read_rate=round((new.read_bytes - old.read_bytes) / seconds, 2) if seconds > 0 else 0.0,
@@ -194,4 +197,11 @@ def _disk(new: DiskSample, old: DiskSample, seconds: float) -> DiskStats:
         write_ops=new.write_ops,
         read_bytes=new.read_bytes,
         written_bytes=new.written_bytes,
+        read_latency=_each(new.read_ns - old.read_ns, new.read_ops - old.read_ops),
+        write_latency=_each(new.write_ns - old.write_ns, new.write_ops - old.write_ops),
+        flush_latency=_each(new.flush_ns - old.flush_ns, new.flush_ops - old.flush_ops),
     )
+
+
+def _each(nanoseconds: int, operations: int) -> int:
+    return max(nanoseconds, 0) // operations if operations > 0 else 0

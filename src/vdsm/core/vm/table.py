@@ -260,7 +260,7 @@ class Table:
                 self._wake(row, BOOTING)
             case DomainEventKind.AGENT if event.detail == "connected" and row.phase is Phase.BOOTING:
                 row.enter(None)
-            case DomainEventKind.STOPPED:
+            case DomainEventKind.STOPPED if row.phase is not Phase.LAUNCHING:  # else `fail` has the reason in a moment
                 row.enter(None)
 
     def _wake(self, row: Machine, seconds: float) -> None:

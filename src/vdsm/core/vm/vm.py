@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import uuid
 import xml.etree.ElementTree as ET
+from typing import NamedTuple
 
 import msgspec
 
@@ -21,26 +22,43 @@ from vdsm.core.host.stats import VmCounts
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.steps import Step
 
-from . import build, raw, xml
+from . import build, engine_xml, raw, xml
 from .files import AllowedFiles
 from .machine import Machine
 from .operations import VmOperations
 from .preconditions import has_display, has_serial, may_continue, not_paused, ours, running, stopped
 from .stats import Sampler
+from .surroundings import Surroundings
 from .table import Table
+
+
+class Design(NamedTuple):
+    """A machine before it is made."""
+
+    vm_id: str
+    name: str
+    document: str
+    paused: bool  # at its first start
 
 
 class Vms:
     """`owner` is written into the mark of every machine made here."""
 
     def __init__(
-        self, hypervisor: Hypervisor, table: Table, operations: VmOperations, files: AllowedFiles, owner: str
+        self,
+        hypervisor: Hypervisor,
+        table: Table,
+        operations: VmOperations,
+        files: AllowedFiles,
+        owner: str,
+        surroundings: Surroundings,
     ) -> None:
         self._hypervisor = hypervisor
         self._table = table
         self._do = operations
         self._files = files
         self._owner = owner
+        self._surroundings = surroundings
         self._sampler = Sampler(hypervisor)
 
     def subject(self, vm_id: str) -> Machine:
@@ -62,13 +80,13 @@ class Vms:
 
     @handles(vm.create)
     async def create(self, ctx: Context, vm_params: VmParams, *, vm_id: str | None = None) -> VmInfo:
-        vm_id, name, document = await self._design(ctx, vm_params, vm_id, kept=False)
+        vm_id, name, document, paused = await self._design(ctx, vm_params, vm_id, kept=False)
         if not ctx.planning:
             self._table.expect(vm_id, name, document)
         try:
             return await ctx.run(
                 Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id)),
-                Step(f"start {name}", self._do.start(vm_id, vm_params.launch_paused), self._do.cut(vm_id, 0)),
+                Step(f"start {name}", self._do.start(vm_id, paused), self._do.cut(vm_id, 0)),
                 answer=self._do.info(vm_id),
                 about=vm_id,
             )
@@ -79,7 +97,7 @@ class Vms:
     async def define(
         self, ctx: Context, vm_params: VmParams, *, vm_id: str | None = None, autostart: bool = False
     ) -> VmInfo:
-        vm_id, name, document = await self._design(ctx, vm_params, vm_id, kept=True)
+        vm_id, name, document, _ = await self._design(ctx, vm_params, vm_id, kept=True)
         steps = [Step(f"define {name}", self._do.define(vm_id, document), self._do.forget(vm_id))]
         if autostart:
             steps.append(Step("let it start with the host", self._do.set_autostart(vm_id, True)))
@@ -93,14 +111,18 @@ class Vms:
         again = self._do.define(vm_id, xml.text_of(document))
         await ctx.run(Step(f"remove the definition of {machine.name}", self._do.undefine(vm_id), again))
 
-    async def _design(self, ctx: Context, params: VmParams, vm_id: str | None, *, kept: bool) -> tuple[str, str, str]:
-        """Id, name and document of a new machine; its id and name are held until the call ends."""
-        facts = await self._hypervisor.facts()
+    async def _design(self, ctx: Context, params: VmParams, vm_id: str | None, *, kept: bool) -> Design:
+        """A new machine; its id and name are held until the call ends."""
+        facts, paused = await self._hypervisor.facts(), params.launch_paused
         if params.xml is None:
             name, vm_id = params.name or "", vm_id or str(uuid.uuid4())
             root = build.domain(await self._admit(params), vm_id, facts)
         else:
-            root = raw.check(params.xml)
+            root = xml.parse(params.xml)
+            if engine_xml.is_engines(root):
+                engine_xml.fit(root, facts, await self._surroundings.look())
+                paused = paused or engine_xml.wants_pause(root)
+            raw.check(root)
             name, given = raw.identity(root)
             vm_id = given or vm_id or str(uuid.uuid4())
             raw.adapt(root, name, vm_id, facts)
@@ -112,7 +134,7 @@ class Vms:
             raise VMExists(what=f"named {name}")
         xml.set_mark(root, self._owner, kept=kept)
         xml.close_screens(root)
-        return vm_id, name, xml.text_of(root)
+        return Design(vm_id, name, xml.text_of(root), paused)
 
     async def _admit(self, params: VmParams) -> VmParams:
         disks = [

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import xml.etree.ElementTree as ET
 from xml.parsers import expat
@@ -11,6 +12,8 @@ from xml.parsers import expat
 from vdsm.contract.errors import XmlRefused
 
 NAMESPACE = "http://vdsm.org/vm/1.0"
+ENGINE = "{http://ovirt.org/vm/1.0}"
+"""The namespace of the published manager's own metadata, as ElementTree writes it before a name."""
 MARK = f"{{{NAMESPACE}}}vm"
 MAX_DEPTH = 100
 
@@ -91,15 +94,28 @@ def close_screens(root: ET.Element) -> None:
             graphics.set("passwdValidTo", "1970-01-01T00:00:01")
 
 
+_TICKET = re.compile(rb' (passwdValidTo|connected)="[^"]*"')  # of a screen: no other device for a new password
+
+
 def devices_hash(root: ET.Element) -> str:
-    """Changes when, and only when, the devices do."""
+    """Changes when, and only when, the devices do: each change makes managers read the whole document again."""
     devices = root.find("devices")
-    raw = b"" if devices is None else ET.tostring(devices)
+    raw = b"" if devices is None else _TICKET.sub(b"", ET.tostring(devices))
     return hashlib.blake2b(raw, digest_size=8).hexdigest()
 
 
 _UNITS = {"b": 1, "bytes": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024**2, "g": 1024**3, "gib": 1024**3,
           "t": 1024**4, "tib": 1024**4, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}  # fmt: skip
+
+
+def choose_uefi(os: ET.Element, *, secure: bool) -> None:
+    """Which files UEFI is in differs between distributions: let libvirt choose, by what they can do.
+
+    libvirt before 9.2 takes no `<loader secure="no">` together with that.
+    """
+    os.set("firmware", "efi")
+    feature = ET.SubElement(ET.SubElement(os, "firmware"), "feature")
+    feature.attrib.update(enabled="yes" if secure else "no", name="secure-boot")
 
 
 def memory_mib(root: ET.Element) -> int:

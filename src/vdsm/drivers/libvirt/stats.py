@@ -143,14 +143,16 @@ def _balloon(record: Record) -> dict[str, int]:
 def _disks(record: Record) -> Iterator[DiskSample]:
     for number in range(_int(record, "block.count")):
         at = f"block.{number}."
-        if f"{at}backingIndex" in record:
-            continue  # a backing file of the disk before
         yield DiskSample(
             name=str(record.get(f"{at}name", "")),
             read_ops=_int(record, f"{at}rd.reqs"),
             read_bytes=_int(record, f"{at}rd.bytes"),
+            read_ns=_int(record, f"{at}rd.times"),
             write_ops=_int(record, f"{at}wr.reqs"),
             written_bytes=_int(record, f"{at}wr.bytes"),
+            write_ns=_int(record, f"{at}wr.times"),
+            flush_ops=_int(record, f"{at}fl.reqs"),
+            flush_ns=_int(record, f"{at}fl.times"),
             allocation=_int(record, f"{at}allocation"),
             capacity=_int(record, f"{at}capacity"),
             physical=_int(record, f"{at}physical"),
