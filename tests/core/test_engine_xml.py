@@ -195,4 +195,3 @@ async def test_paths_are_checked_as_everybodys(host: MemoryHost) -> None:
                 "xml": document("a", vm_id, "/images/a", devices="<serial type='file'><source path='/etc/x'/></serial>")
             },
         )
-
