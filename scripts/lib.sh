@@ -168,7 +168,8 @@ install_pins() {
 # ids are used again.
 book() { echo "$(state_dir)/scripts"; }
 
-birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# Nothing for a process that has ended and only waits for its parent to take note, which not every container's does.
+birth() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '$1 != "Z" { print $20 }'; }
 
 note_started() {
     mkdir -p "$(book)"
@@ -205,22 +206,26 @@ ensure_libvirt() {
     open_kvm
     libvirt_answers && return
     if ! is_root; then
-        virsh -c qemu:///session version >&2 || true
-        die "libvirt does not answer on qemu:///session" "its own words are above"
+        wait_for_libvirt "see what \`virsh -c qemu:///session version\` says"
+        return
     fi
     say "Starting libvirtd: none answers here"
     if [ -d /run/systemd/system ]; then
         systemctl start libvirtd || die "systemd could not start libvirtd" "see: journalctl -u libvirtd"
         mkdir -p "$(book)" && echo libvirtd >"$(book)/libvirtd.service"
     else
+        install -d -m 1777 /run/lock # where libvirt locks serial consoles; at a boot systemd makes it
         start_by_hand virtlogd
         start_by_hand libvirtd
     fi
-    local waited=0
+    wait_for_libvirt "see /var/log/libvirt/libvirtd.log"
+}
+
+wait_for_libvirt() {
+    local until=$((SECONDS + 120))
     until libvirt_answers; do
-        [ "$waited" -lt 60 ] || die "libvirtd was started and does not answer" "see /var/log/libvirt/libvirtd.log"
+        [ "$SECONDS" -lt "$until" ] || die "libvirt does not answer on $(libvirt_uri)" "$1"
         sleep 0.5
-        waited=$((waited + 1))
     done
 }
 

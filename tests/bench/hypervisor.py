@@ -17,7 +17,7 @@ from vdsm.client import Host
 from vdsm.contract.events import VMStatus
 from vdsm.contract.vm_params import VmParams
 
-from .measure import Clock, Row, median_ms, percentile
+from .measure import Clock, Row, median_ms, percentile, resident_mib
 
 CHANGES = 200
 STARTS = 8
@@ -30,6 +30,8 @@ def rows(home: Path, uri: str) -> Iterator[Row]:
     try:
         daemon.start()
         with daemon.connect() as host:
+            host.vm.list()
+            yield Row("memory, idle, on libvirt", resident_mib(daemon.process.pid), "MiB", limit=100)
             yield from _starts(daemon, host, rom)
             yield from _events(daemon, host, rom)
     finally:

@@ -50,9 +50,9 @@ def _number(value: float) -> str:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time a process has used so far, in user and kernel."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
+    """Processor time of all threads of a process so far, in the kernel's nanoseconds: its ticks are too coarse."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
 
 def resident_mib(pid: int) -> float:

@@ -104,6 +104,12 @@ def test_a_plan_changes_nothing(host: Host, params: VmParams) -> None:
     assert params.name not in [row.vm_name for row in host.vm.list()]
 
 
+def test_options_add_up(host: Host) -> None:
+    chosen = host.options(deadline=7.0).options(idempotency_key="k").options(wait=1)
+    assert (chosen._options.deadline, chosen._options.idempotency_key, chosen._options.wait) == (7.0, "k", 1)
+    assert not host.options(plan=True, deadline=3.0)._options.idempotency_key
+
+
 def test_a_task_that_goes_on_by_itself(host: Host) -> None:
     vm_id = find(host, "sim3")
     outcome = host.options(wait=0).vm.shutdown(vm_id, delay=60.0)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,8 @@ def test_one_connection_serves_many_requests(path: Path, transport: Transport) -
 def test_a_connection_the_daemon_closed_meanwhile_is_not_used(path: Path, transport: Transport) -> None:
     with scripted(path, said(1, close=True), said(2)) as server:
         transport.request("GET", "/")
+        kept = transport._idle[0].sock
+        until("it is closed", lambda: select.select([kept], [], [], 0)[0])
         assert transport.request("POST", "/", body=b"{}").body == b"2", "not repeatable, and yet it arrives"
     assert len(server.requests) == 2
 

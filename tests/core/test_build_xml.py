@@ -77,11 +77,18 @@ def test_where_kvm_does_not_run_guests_the_translator_does() -> None:
     assert cpu.get("mode") == "maximum"
 
 
-def test_nobody_sees_the_screen_before_a_ticket() -> None:
-    graphics = build.domain(VmParams(name="a", memory=64), VM_ID, FACTS).find("devices/graphics")
+@pytest.mark.parametrize("kind", ["vnc", "spice"])
+def test_nobody_sees_the_screen_before_a_ticket(kind: str) -> None:
+    root = ET.fromstring(f"<domain><devices><graphics type='{kind}'/></devices></domain>")
+    xml.close_screens(root)
+    graphics = root.find("devices/graphics")
     assert graphics is not None
     assert graphics.get("passwdValidTo", "").startswith("1970")
-    listen = graphics.find("listen")
+    assert len(graphics.get("passwd", "")) == 8
+
+
+def test_a_screen_is_on_the_loopback_only() -> None:
+    listen = build.domain(VmParams(name="a", memory=64), VM_ID, FACTS).find("devices/graphics/listen")
     assert listen is not None
     assert listen.get("address") == "127.0.0.1"
 

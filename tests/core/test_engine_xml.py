@@ -32,6 +32,7 @@ def fitted(place: Place = PLACE, facts: Any = FACTS, **more: str) -> ET.Element:
     engine_xml.fit(root, facts, place)
     raw.check(root)
     raw.adapt(root, "a", root.findtext("uuid") or "", facts)
+    xml.close_screens(root)
     return root
 
 

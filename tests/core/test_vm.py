@@ -40,6 +40,13 @@ async def test_create_starts_it_and_destroy_forgets_it(host: MemoryHost) -> None
     assert not await host.hypervisor.domains()
 
 
+async def test_the_answer_waits_for_the_state_it_tells(host: MemoryHost) -> None:
+    """libvirt's event comes before the running machine's document: the state counts when it has been said."""
+    host.hypervisor.faults.set("domain", Fault(delay=0.05))
+    made = await host.create("web1", guestAgent=False)
+    assert made.status is VmState.UP
+
+
 async def test_a_machine_with_an_agent_is_powering_up_until_it_speaks(host: MemoryHost) -> None:
     made = await host.create("web1")
     assert made.status is VmState.POWERING_UP
@@ -160,3 +167,25 @@ async def test_disks_of_each_bus_have_names_of_their_own(host: MemoryHost) -> No
     disks = [{"path": f"/images/{n}.raw", "bus": bus} for n, bus in enumerate(["virtio", "scsi", "virtio", "sata"])]
     made = await host.create("web1", disks=disks)
     assert [d.name for d in made.devices if d.type == "disk"] == ["vda", "sda", "vdb", "sdb", "sdc"]
+
+
+async def test_every_way_to_define_closes_the_screen(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Typed, raw, and again after undefining was undone: QEMU's VNC without a password lets everybody in."""
+    documents: list[str] = []
+    define = host.hypervisor.define
+
+    async def overheard(document: str) -> None:
+        documents.append(document)
+        await define(document)
+
+    monkeypatch.setattr(host.hypervisor, "define", overheard)
+    text = FOREIGN.format(name="raw").replace("<devices/>", "<devices><graphics type='vnc'/></devices>")
+    for params in ({"name": "typed", "memory": 64}, {"xml": text}):
+        made = await host.call(vm.define, vmParams=params)
+        gone = await host.outcome(vm.undefine, vmID=made.vm_id)
+        assert gone.task is not None
+        await host.call(task.revert, taskID=gone.task.id)
+    assert len(documents) == 4
+    for document in documents:
+        assert 'passwd="' in document
+        assert 'passwdValidTo="1970' in document

@@ -17,7 +17,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from harness.libvirt import PrivateLibvirt, machines
+from harness.private_libvirt import PrivateLibvirt, machines
 from harness.talking_rom import talking_rom
 from harness.until import BUSY
 from vdsm.contract.errors import Problem

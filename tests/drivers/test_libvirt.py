@@ -16,7 +16,7 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from harness.libvirt import PrivateLibvirt
+from harness.private_libvirt import PrivateLibvirt
 from harness.until import BUSY
 from vdsm.contract import errors as e
 from vdsm.core.ports.deadline import within

@@ -12,11 +12,11 @@ from .daemon import Daemon
 
 
 @contextmanager
-def simulated(home: Path, machines: int = 4) -> Iterator[Daemon]:
+def simulated(home: Path, machines: int = 4, config: str = "") -> Iterator[Daemon]:
     """Machines sim1 and up, running."""
-    daemon = Daemon(home, f"vdsmtest-{secrets.token_hex(4)}", uri="")
-    daemon.start("--simulate", str(machines))
+    daemon = Daemon(home, f"vdsmtest-{secrets.token_hex(4)}", uri="", config=config)
     try:
+        daemon.start("--simulate", str(machines))
         yield daemon
     finally:
         daemon.end()

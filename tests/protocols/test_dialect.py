@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from harness.memory_host import ADMIN, MemoryHost
+from harness.memory_host import MemoryHost
 from vdsm.contract import VERBS, Kind, task, vm
 from vdsm.contract.codec import from_plain, to_json, to_plain
 from vdsm.contract.host import HostJob
@@ -22,7 +22,7 @@ from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.task import TaskInfo
 from vdsm.contract.vm_info import VmInfo
 from vdsm.contract.vm_stats import VmJob, VmStats
-from vdsm.protocols.dialect import JSONRPC, NOTHING, TASK_ID, XMLRPC, Dialect, DialectError, table
+from vdsm.protocols.dialect import JSONRPC, NOTHING, TASK_ID, XMLRPC, Dialect
 
 ID = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
 
@@ -528,77 +528,3 @@ async def test_what_is_not_published_is_not_told(host: MemoryHost) -> None:
     for record in await host.events():
         if record.data.name in ("VM_defined", "VM_removed"):
             assert JSONRPC.event(to_plain(record)) is None
-
-
-# ---- arguments -------------------------------------------------------------------------------------------------------
-
-
-def test_arguments_by_position_and_by_name() -> None:
-    wanted = {"vmID": ID, "delay": 30, "message": "bye", "reboot": True}
-    assert JSONRPC.arguments("VM.shutdown", [ID, 30, "bye", True]) == wanted
-    assert JSONRPC.arguments("VM.shutdown", wanted | {"timeout": None}) == wanted
-    assert JSONRPC.arguments("VM.rename", [ID, "b"], ["vmID", "name"]) == {"vmID": ID, "name": "b"}
-    with pytest.raises(DialectError, match="at most 0"):
-        JSONRPC.arguments("Host.ping", [1])
-
-
-def test_numbers_where_the_published_type_is_text_become_text() -> None:
-    assert JSONRPC.arguments("Host.echo", [5]) == {"message": "5"}
-    assert JSONRPC.arguments("VM.setTicket", {"vmID": ID, "password": 1234, "ttl": "60"}) == {
-        "vmID": ID, "password": "1234", "ttl": "60",
-    }  # fmt: skip
-
-
-async def test_text_is_taken_for_numbers(host: MemoryHost) -> None:
-    made = await host.create("a", guestAgent=False)
-    params = JSONRPC.arguments(
-        "VM.shutdown",
-        {"vmID": made.vm_id, "delay": "0", "message": "m", "reboot": "false", "timeout": "20", "force": None},
-    )
-    await host.bridge.call(vm.shutdown, params, ADMIN, text_numbers=True)
-    assert (await said(host, "VM.getInfo", vmID=made.vm_id))["status"] == "Down"
-
-
-@pytest.mark.parametrize(
-    "spec", ["/images/a.iso", {"path": "/images/a.iso"}, {"iface": "ide", "index": "2", "path": "/images/a.iso"}]
-)
-def test_a_disc_is_its_path(spec: object) -> None:
-    assert JSONRPC.arguments("VM.changeCD", {"vmID": ID, "driveSpec": spec})["driveSpec"] == "/images/a.iso"
-
-
-def test_a_disc_of_a_storage_domain_is_refused_with_its_place() -> None:
-    spec = {"iface": "ide", "index": "2", "drive_spec": {"poolID": ID, "domainID": ID}}
-    with pytest.raises(DialectError) as error:
-        JSONRPC.arguments("VM.changeCD", {"vmID": ID, "driveSpec": spec})
-    assert error.value.path == "$.driveSpec"
-
-
-def test_a_machine_in_xml_is_that_alone() -> None:
-    inside = {"vmId": ID, "xml": "<domain/>", "vmName": "a", "memSize": 64, "kvmEnable": "true"}
-    given = dict(inside)
-    assert JSONRPC.arguments("VM.create", {"vmID": ID, "vmParams": given}) == {
-        "vmID": ID, "vmParams": {"xml": "<domain/>"},
-    }  # fmt: skip
-    assert given == inside
-
-
-def test_what_a_machine_in_xml_needs_beside_it_is_not_dropped() -> None:
-    params = {"vmID": ID, "vmParams": {"xml": "<domain/>", "memoryDumpVolume": {"poolID": ID}}}
-    assert "memoryDumpVolume" in JSONRPC.arguments("VM.create", params)["vmParams"]
-
-
-# ---- the table -------------------------------------------------------------------------------------------------------
-
-
-def test_every_shape_in_the_table_can_be_made() -> None:
-    for method, verb in table().verbs.items():
-        for dialect in (JSONRPC, XMLRPC):
-            dialect.result(method, [] if isinstance(verb.gives, list) else {})
-            dialect.arguments(method, {name: "" for name in verb.takes if verb.takes[name] != "machine"})
-
-
-def test_published_parameters_are_those_of_the_contract() -> None:
-    """A verb of both has the published names, so that old callers are understood."""
-    for method, verb in table().verbs.items():
-        if method in VERBS:
-            assert set(verb.params) == set(VERBS[method].params.__struct_encode_fields__), method

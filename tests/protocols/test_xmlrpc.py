@@ -10,7 +10,7 @@ import xmlrpc.client
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vdsm.protocols.xmlrpc import (
@@ -36,7 +36,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     SCALARS, lambda inside: st.lists(inside, max_size=4) | st.dictionaries(SPEAKABLE, inside, max_size=4), max_leaves=20
 )
 METHODS = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.]{0,20}\Z")
-LINE_ENDS = str.maketrans({"\r": ""})  # xmlrpc.client sends them bare, and XML's own reading changes them
 
 
 @settings(deadline=None)
@@ -51,7 +50,8 @@ def test_an_answer_is_understood_by_the_judge_and_by_us(value: Any) -> None:
 @settings(deadline=None)
 @given(METHODS, st.lists(VALUES, max_size=4))
 def test_a_call_of_the_judge_is_understood(method: str, params: list[Any]) -> None:
-    document = xmlrpc.client.dumps(tuple(params), method).translate(LINE_ENDS)
+    assume("\\r" not in repr(params))  # xmlrpc.client sends them bare, and XML's own reading changes them
+    document = xmlrpc.client.dumps(tuple(params), method)
     said, judged = xmlrpc.client.loads(document)[1], list(xmlrpc.client.loads(document)[0])
     assert parse_call(document.encode()) == Call(str(said), judged)
 

@@ -11,8 +11,8 @@ import pytest
 
 from harness import blows
 from harness.daemon import Daemon
-from harness.libvirt import machines
 from harness.machines import halting_rom, idle_xml, summary
+from harness.private_libvirt import machines
 from harness.until import until
 from vdsm.client import Host, Unreachable
 from vdsm.contract.errors import Problem

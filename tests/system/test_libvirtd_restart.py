@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.daemon import Daemon
-from harness.libvirt import PrivateLibvirt, machines
 from harness.machines import halting_rom, idle_xml, summary
+from harness.private_libvirt import PrivateLibvirt, machines
 from harness.until import until
 from vdsm.client import Host
 from vdsm.contract import errors

@@ -36,6 +36,12 @@ class Answer:
     headers: Headers = field(default_factory=list)
     body: bytes = b""
 
+    def all_headers(self) -> Headers:
+        """With the length of the body, for a status that has one."""
+        if self.status in (204, 304):
+            return self.headers
+        return [*self.headers, (b"content-length", str(len(self.body)).encode())]
+
 
 def problem_answer(problem: Problem, flow_id: str, *headers: tuple[bytes, bytes]) -> Answer:
     """The RFC 9457 answer, with the headers its status asks for."""
@@ -50,11 +56,8 @@ def problem_answer(problem: Problem, flow_id: str, *headers: tuple[bytes, bytes]
 
 
 async def send_answer(send: Send, answer: Answer) -> None:
-    body = answer.body
-    if answer.status not in (204, 304):
-        answer.headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.start", "status": answer.status, "headers": answer.all_headers()})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 async def refuse_websocket(send: Send, answer: Answer) -> None:

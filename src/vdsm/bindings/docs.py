@@ -34,16 +34,23 @@ def _contents(document: dict[str, Any]) -> Iterator[str]:
         yield f"<h2>{_text(tag['name'])}</h2><ul>"
         yield from (f"<li>{_link(o['operationId'])}</li>" for _, _, o in _operations(document, tag["name"]))
         yield "</ul>"
-    yield '<h2>Reference</h2><ul><li><a href="#events-by-name">Events</a></li><li><a href="#types">Types</a></li></ul>'
+    yield '<h2>Reference</h2><ul><li><a href="#every-call">Every call</a></li>'
+    yield '<li><a href="#events-by-name">Events</a></li><li><a href="#types">Types</a></li></ul>'
 
 
 def _body(document: dict[str, Any]) -> Iterator[str]:
     yield f"<p>{_prose(document['info']['description'])}</p>"
     yield f'<p>The same for machines: <a href="{document["servers"][0]["url"]}/openapi.json">openapi.json</a>.</p>'
+    common = _common_problems(document)
+    yield '<h2 id="every-call">Every call</h2><h4>Headers</h4>'
+    headers = document["components"]["parameters"].values()
+    rows = ([f"<code>{h['name']}</code>", _type(h["schema"]), _prose(h["description"])] for h in headers)
+    yield _table(("Name", "Type", "Meaning"), rows)
+    yield "<h4>Problems</h4>" + _table(("Status", "Which"), common)
     for tag in document["tags"]:
         yield f"<h2>{_text(tag['name'])}</h2><p>{_prose(tag['description'])}</p>"
         for path, method, operation in _operations(document, tag["name"]):
-            yield from _operation(document, path, method, operation)
+            yield from _operation(document, path, method, operation, common)
     yield '<h2 id="events-by-name">Events</h2>'
     rows = ([f"<code>{n}</code>", _text(e["severity"]), _link(e["schema"])] for n, e in document["x-events"].items())
     yield _table(("Name", "Severity", "Type"), rows)
@@ -60,26 +67,33 @@ def _operations(document: dict[str, Any], tag: str) -> Iterator[tuple[str, str, 
                 yield servers[0]["url"].rstrip("/") + path, method.upper(), operation
 
 
+def _common_problems(document: dict[str, Any]) -> list[list[str]]:
+    """What may come of every verb, so that each need only name its own."""
+    verbs = [o for tag in document["tags"] for _, _, o in _operations(document, tag["name"]) if "x-kind" in o]
+    first, *others = ([*_problem_rows(document, verb)] for verb in verbs)
+    return [row for row in first if all(row in rows for rows in others)]
+
+
 # ---- one verb --------------------------------------------------------------------------------------------------------
 
 
-def _operation(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
+def _operation(
+    document: dict[str, Any], path: str, method: str, operation: dict[str, Any], common: list[list[str]]
+) -> Iterator[str]:
     name = operation["operationId"]
     yield f'<h3 id="{name}"><a href="#{name}">{_text(name)}</a></h3>'
     yield f'<p><code><span class="method">{method}</span> {_text(path)}</code></p>'
     yield f"<p>{_prose(operation.get('description', operation['summary']))}</p>"
     yield f'<p class="facts">{_facts(operation)}</p>'
-    rows = [*_parameter_rows(document, operation), *_body_rows(document, operation)]
+    rows = [*_parameter_rows(operation), *_body_rows(document, operation)]
     if rows:
         yield "<h4>Arguments</h4>" + _table(("Name", "In", "Type", "Default", "Meaning"), rows)
-    yield f"<h4>Examples</h4><pre><code>{_text(_curl(document, path, method, operation))}</code></pre>"
-    if command := operation.get("x-command"):
-        subjects = " ".join(f"<{p['name']}>" for p in operation.get("parameters", []) if p.get("in") == "path")
-        yield f"<pre><code>{_text(f'{command} {subjects}'.strip())}</code></pre>"
-    good, bad = _split(operation["responses"])
-    yield "<h4>Answers</h4>" + _table(("Status", "Meaning", "Type"), (_answer_row(*row) for row in good))
-    if bad:
-        yield "<h4>Problems</h4>" + _table(("Status", "Which"), (_problem_row(*row) for row in bad))
+    yield "<h4>Examples</h4>"
+    yield from (f"<pre><code>{_text(line)}</code></pre>" for line in _examples(document, path, method, operation))
+    yield "<h4>Answers</h4>" + _table(("Status", "Meaning", "Type"), _answer_rows(operation))
+    problems = [row for row in _problem_rows(document, operation) if row not in common]
+    if problems:
+        yield "<h4>Problems of its own</h4>" + _table(("Status", "Which"), problems)
 
 
 def _facts(operation: dict[str, Any]) -> str:
@@ -93,9 +107,10 @@ def _facts(operation: dict[str, Any]) -> str:
     return " &middot; ".join(facts)
 
 
-def _parameter_rows(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[list[str]]:
-    for given in operation.get("parameters", []):
-        parameter = _resolve(document, given)
+def _parameter_rows(operation: dict[str, Any]) -> Iterator[list[str]]:
+    for parameter in operation.get("parameters", []):
+        if "$ref" in parameter:
+            continue  # a header, described once for all
         schema = parameter["schema"]
         meaning = parameter.get("description") or schema.get("description", "")
         yield _argument(parameter["name"], parameter["in"], schema, bool(parameter.get("required")), meaning)
@@ -113,19 +128,32 @@ def _argument(name: str, place: str, schema: Schema, required: bool, meaning: st
     return [f"<code>{_text(name)}</code>", place, _type(schema), default, _prose(meaning)]
 
 
-def _split(responses: dict[str, Schema]) -> tuple[list[tuple[str, Schema]], list[tuple[str, Schema]]]:
-    rows = list(responses.items())
-    return [r for r in rows if r[0] < "400"], [r for r in rows if r[0] >= "400"]
+def _answer_rows(operation: dict[str, Any]) -> Iterator[list[str]]:
+    for status, response in operation["responses"].items():
+        if "$ref" not in response:
+            contents: dict[str, Any] = response.get("content", {})
+            kinds = [
+                _type(c["schema"]) if media == "application/json" else _text(media) for media, c in contents.items()
+            ]
+            yield [status, _prose(response["description"]), " ".join(kinds)]
 
 
-def _answer_row(status: str, response: Schema) -> list[str]:
-    content = next(iter(response.get("content", {}).items()), None)
-    kind = "" if content is None else _type(content[1]["schema"]) if "json" in content[0] else _text(content[0])
-    return [status, _prose(response["description"]), kind]
+def _problem_rows(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[list[str]]:
+    for status, response in operation["responses"].items():
+        if "$ref" in response:
+            for line in _resolve(document, response)["description"].splitlines():
+                yield [status, _prose(line.removeprefix("- "))]
 
 
-def _problem_row(status: str, response: Schema) -> list[str]:
-    return [status, "<br>".join(_prose(line.removeprefix("- ")) for line in response["description"].splitlines())]
+def _examples(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
+    if operation.get("x-kind") != "stream":
+        yield _curl(document, path, method, operation)
+    if command := operation.get("x-command"):
+        parameters = operation.get("parameters", [])
+        subjects = [f"<{p['name']}>" for p in parameters if p.get("in") == "path"]
+        more = any(p.get("in") == "query" and p.get("required") for p in parameters)
+        more = more or operation.get("requestBody", {}).get("required", False)
+        yield " ".join([command, *subjects, *(["..."] if more else [])])
 
 
 def _curl(document: dict[str, Any], path: str, method: str, operation: dict[str, Any]) -> str:
@@ -134,7 +162,7 @@ def _curl(document: dict[str, Any], path: str, method: str, operation: dict[str,
     url = re.sub(r"{(\w+)}", lambda m: str(needed[m[1]]), path)
     pairs = [f"{p['name']}={needed[p['name']]}" for p in parameters if p["in"] == "query" and p["name"] in needed]
     query = "?" + "&".join(pairs) if pairs else ""
-    words = [f"curl --unix-socket {_SOCKET}"]
+    words = [f"curl {'-N ' if operation['operationId'] == 'events' else ''}--unix-socket {_SOCKET}"]
     if method != "GET":
         words.append(f"-X {method}")
     if "requestBody" in operation:

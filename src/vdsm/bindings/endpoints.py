@@ -29,6 +29,7 @@ Identify = Callable[[Request], Awaitable[Caller]]
 Endpoint = Callable[[Request, Values, Receive, Send], Awaitable[Answer | None]]
 
 _FLAGS = {"true": True, "1": True, "": True, "false": False, "0": False}
+_SMALL = 65_536  # bytes of an answer that is kept
 _INTEGER = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 
@@ -46,6 +47,8 @@ class Arguments:
 
     def of_path(self, values: Values, *, typed: bool) -> dict[str, object]:
         """`typed`: the rest is JSON, whose numbers are numbers, so those in the path must be too."""
+        if not values:
+            return {}
         found: dict[str, object] = dict(zip(self.in_path, values, strict=True))
         if typed:
             for name in self._integers.intersection(found):
@@ -89,6 +92,7 @@ class Read:
         self._identify = identify
         self._arguments = Arguments(verb)
         self._selection = Selection.of(verb.result)
+        self._encoded: tuple[object, bytes, bytes] = (self, b"", b"")
 
     async def __call__(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         request.check_accept()
@@ -114,13 +118,27 @@ class Read:
         applied: Headers = [(b"preference-applied", f"wait={wait:g}".encode())] if wait else []
         if outcome.result is None:
             return Answer(204, [NO_STORE, *applied])
-        body = to_json(outcome.result if choose is None else choose(outcome.result))
-        etag = b'"%s"' % blake2b(body, digest_size=12).hexdigest().encode()
+        body, etag = self._encode(outcome.result) if choose is None else _encode(choose(outcome.result))
         headers = [REVALIDATE, (b"etag", etag), *applied]
         known = request.headers.get(b"if-none-match")
         if known is not None and matches_etag(known, etag):
             return Answer(304, headers)
         return Answer(200, [JSON, *headers], body)
+
+    def _encode(self, result: object) -> tuple[bytes, bytes]:
+        """What is held in the core comes as the very same object each time, and need not be encoded again."""
+        if result is self._encoded[0]:
+            return self._encoded[1:]
+        body, etag = _encode(result)
+        if isinstance(result, msgspec.Struct) and len(body) <= _SMALL:  # a list could be changed and still be the same
+            self._encoded = (result, body, etag)
+        return body, etag
+
+
+def _encode(result: object) -> tuple[bytes, bytes]:
+    """The body and its ETag."""
+    body = to_json(result)
+    return body, b'"%s"' % blake2b(body, digest_size=12).hexdigest().encode()
 
 
 class Change:

@@ -57,7 +57,6 @@ class Door:
             proxy_headers=False,  # a header says nothing about who calls
             server_header=False,
             date_header=False,  # DatedState does it
-            timeout_keep_alive=options.keep_alive,
             ws_max_size=options.max_message,
             ws_per_message_deflate=False,
             ws_ping_interval=options.heartbeat,
@@ -79,6 +78,11 @@ class Door:
             listener = listener.sock
         task = asyncio.get_running_loop().create_task(self._accept(listener, tls))
         self._listeners[task] = listener
+
+    @property
+    def guests(self) -> int:
+        """How many connections there are."""
+        return len(self._guests) + len(self._arriving)
 
     async def close(self) -> None:
         """Take no more connections, let what is under way end, and after `grace` end it."""
@@ -112,7 +116,7 @@ class Door:
                 while self._guests:
                     self._gone.clear()
                     await self._gone.wait()
-                while tasks := set(self._state.tasks):
+                while tasks := {task for task in self._state.tasks if not task.done()}:
                     await asyncio.wait(tasks)
 
     async def _accept(self, listener: socket.socket, tls: ServerTls | None) -> None:

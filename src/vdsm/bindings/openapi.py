@@ -71,13 +71,13 @@ _HEADERS: Mapping[str, Schema] = {
 
 def document(verbs: Mapping[str, AnyVerb]) -> dict[str, Any]:
     """The whole description, as plain data."""
-    schemas = Schemas(verbs.values())
+    schemas, problems = Schemas(verbs.values()), _Problems()
     paths: dict[str, dict[str, Any]] = {}
     for verb in verbs.values():
-        paths.setdefault(verb.route.path, {})[verb.route.method.lower()] = _operation(verb, schemas)
-    paths.setdefault("/events", {})["get"] = _event_stream()
+        paths.setdefault(verb.route.path, {})[verb.route.method.lower()] = _operation(verb, schemas, problems)
+    paths.setdefault("/events", {})["get"] = _event_stream(problems)
     paths["/health"] = {"servers": [{"url": "/"}], "get": _health()}
-    paths["/metrics"] = {"servers": [{"url": "/"}], "get": _metrics()}
+    paths["/metrics"] = {"servers": [{"url": "/"}], "get": _metrics(problems)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -96,6 +96,7 @@ def document(verbs: Mapping[str, AnyVerb]) -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": schemas.components,
+            "responses": problems.responses,
             "parameters": {name: {"name": name, "in": "header", **rest} for name, rest in _HEADERS.items()},
             "securitySchemes": {
                 "clientCertificate": {"type": "mutualTLS"},
@@ -111,14 +112,14 @@ def _nouns(verbs: Iterable[AnyVerb]) -> Iterator[tuple[str, str]]:
         yield noun, inspect.cleandoc(sys.modules[module].__doc__ or "")
 
 
-def _operation(verb: AnyVerb, schemas: Schemas) -> dict[str, Any]:
+def _operation(verb: AnyVerb, schemas: Schemas, problems: _Problems) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": verb.method,
         "tags": [verb.noun],
         "summary": verb.summary,
         "description": verb.doc,
         "parameters": [*_path_parameters(verb, schemas), *_query_parameters(verb, schemas), *_header_parameters(verb)],
-        "responses": {**_results(verb, schemas), **_problems(_problems_of(verb))},
+        "responses": {**_results(verb, schemas), **problems.of(_problems_of(verb))},
         "x-kind": verb.kind,
         "x-privilege": verb.needs,
         "x-since": verb.since,
@@ -225,12 +226,26 @@ def _problems_of(verb: AnyVerb) -> Iterator[type[Problem]]:
     yield from verb.raises
 
 
-def _problems(kinds: Iterable[type[Problem]]) -> dict[str, Schema]:
-    """One response per status, which says exactly which problems it may be."""
-    by_status: dict[int, dict[str, type[Problem]]] = {}
-    for kind in kinds:
-        by_status.setdefault(kind.status, {})[kind.slug] = kind
-    return {str(status): _problem_response(list(found.values())) for status, found in sorted(by_status.items())}
+class _Problems:
+    """Responses that say exactly which problems they may be; the same set is described once."""
+
+    def __init__(self) -> None:
+        self.responses: dict[str, Schema] = {}
+        self._names: dict[tuple[str, ...], str] = {}
+
+    def of(self, kinds: Iterable[type[Problem]]) -> dict[str, Schema]:
+        """One per status."""
+        by_status: dict[int, dict[str, type[Problem]]] = {}
+        for kind in kinds:
+            by_status.setdefault(kind.status, {})[kind.slug] = kind
+        return {str(status): self._one(status, found) for status, found in sorted(by_status.items())}
+
+    def _one(self, status: int, kinds: dict[str, type[Problem]]) -> Schema:
+        key = tuple(sorted(kinds))
+        if key not in self._names:
+            self._names[key] = name = f"Problems{status}-{len(self._names) + 1}"
+            self.responses[name] = _problem_response([kinds[slug] for slug in key])
+        return {"$ref": f"#/components/responses/{self._names[key]}"}
 
 
 def _problem_response(kinds: list[type[Problem]]) -> Schema:
@@ -249,7 +264,7 @@ def _problem_response(kinds: list[type[Problem]]) -> Schema:
 # ---- what is no verb -------------------------------------------------------------------------------------------------
 
 
-def _event_stream() -> Schema:
+def _event_stream(problems: _Problems) -> Schema:
     def wanted(name: str, items: Schema, description: str) -> Schema:
         schema = {"type": "array", "items": items}
         return {"name": name, "in": "query", "description": description, "schema": schema}
@@ -278,7 +293,7 @@ def _event_stream() -> Schema:
         ],
         "responses": {
             "200": {"description": "For ever.", "content": {sse.MEDIA_TYPE: {"schema": {"type": "string"}}}},
-            **_problems(_ALWAYS),
+            **problems.of(_ALWAYS),
         },
         "x-privilege": "event.read",
         "x-command": "vdsmsh events --follow",
@@ -296,7 +311,7 @@ def _health() -> Schema:
     }
 
 
-def _metrics() -> Schema:
+def _metrics(problems: _Problems) -> Schema:
     return {
         "operationId": "metrics",
         "tags": ["daemon"],
@@ -306,7 +321,7 @@ def _metrics() -> Schema:
                 "description": "OpenMetrics text.",
                 "content": {"application/openmetrics-text": {"schema": {"type": "string"}}},
             },
-            **_problems((e.Unauthenticated, e.AccessDenied)),
+            **problems.of((e.Unauthenticated, e.AccessDenied)),
         },
         "x-privilege": "host.read",
     }

@@ -34,6 +34,7 @@ from .answers import (
     refuse_websocket,
     send_answer,
 )
+from .connection import write_answer
 from .endpoints import Change, Endpoint, Read, StreamOnly, task_url
 from .identity import Identity
 from .openapi import ROOT
@@ -127,7 +128,7 @@ class RestApp:
             answer = _defect(request)
         if answer is not None:
             answer.headers += request.echo()
-            with request.guest.transport:
+            if not write_answer(send, answer):
                 await send_answer(send, answer)
 
     async def _serve(self, request: Request, receive: Receive, send: Send) -> Answer | None:

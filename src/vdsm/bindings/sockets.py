@@ -23,15 +23,21 @@ class UnixListener:
 
     sock: socket.socket
     path: Path
-    inode: int
+    mark: tuple[int, int]
 
     def remove(self) -> None:
         """Take the path away, unless it is another's by now."""
         try:
-            if self.path.lstat().st_ino == self.inode:
+            if _mark(self.path) == self.mark:
                 self.path.unlink()
         except FileNotFoundError:
             return
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    """Which file it is: a number is given again as soon as it is free, so the time of making counts too."""
+    found = path.lstat()
+    return found.st_ino, found.st_mtime_ns
 
 
 def listen_unix(path: Path, *, mode: int = 0o660, group: int | None = None) -> UnixListener:
@@ -41,31 +47,25 @@ def listen_unix(path: Path, *, mode: int = 0o660, group: int | None = None) -> U
 
     Raises OSError.
     """
-    # Made under another name and moved when its owner and mode are right: nobody can connect before that.
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    if len(os.fsencode(draft)) > _PATH_MAX:
+    if len(os.fsencode(path)) > _PATH_MAX:
         raise OSError(errno.ENAMETOOLONG, "the path is too long for a unix socket", str(path))
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    _check_free(path)
-    draft.unlink(missing_ok=True)
+    _remove_dead(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        sock.bind(str(draft))
+        sock.bind(str(path))
         if group is not None:
-            os.chown(draft, -1, group)
-        draft.chmod(mode)
-        sock.listen(_BACKLOG)
-        inode = draft.lstat().st_ino
-        draft.rename(path)
+            os.chown(path, -1, group)
+        path.chmod(mode)
+        sock.listen(_BACKLOG)  # only now can anybody connect
     except OSError:
         sock.close()
-        draft.unlink(missing_ok=True)
         raise
     sock.setblocking(False)
-    return UnixListener(sock, path, inode)
+    return UnixListener(sock, path, _mark(path))
 
 
-def _check_free(path: Path) -> None:
+def _remove_dead(path: Path) -> None:
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -77,6 +77,7 @@ def _check_free(path: Path) -> None:
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:
+            path.unlink()
             return
     raise OSError(errno.EADDRINUSE, "another daemon serves this socket", str(path))
 

@@ -29,7 +29,6 @@ from vdsm.protocols.stomp_session import (
 )
 
 from .connection import Guest, Place
-from .corked import CorkedTransport
 from .fields import sane_id
 from .stomp_hub import JSON, Hub
 
@@ -79,7 +78,7 @@ class StompConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self.guest = guest = Guest(self._place, CorkedTransport(transport), self)
+        self.guest = guest = Guest(self._place, transport, self)
         self._place.entered(guest)
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -6,7 +6,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from typing import Any
 
 from vdsm.contract import AnyVerb, ByteStream
@@ -27,6 +28,7 @@ from .routes import Values
 _log = logging.getLogger(__name__)
 
 _POSITION = re.compile("[0-9]{1,18}")
+_POLITE = 32  # events written without looking up
 _RECONNECT = 1000  # milliseconds a client waits before it comes back
 
 _NORMAL, _GOING_AWAY = 1000, 1001  # WebSocket close codes
@@ -73,8 +75,9 @@ class Streams:
         return None
 
     async def _write_events(self, items: AsyncIterator[Item], lines: _Lines) -> None:
-        async for item in items:
-            await lines.write(encode_item(item))
+        async with aclosing(_politely(items)) as polite:
+            async for item in polite:
+                await lines.write(encode_item(item))
 
     async def _beat(self, lines: _Lines) -> None:
         while True:
@@ -165,10 +168,25 @@ def encode_item(item: Item) -> bytes:
     return sse.encode(data, event=item.data.name, last_id=str(item.id))
 
 
-async def _send_events(items: AsyncIterator[Item], send: Send) -> None:
+async def _politely(items: AsyncIterator[Item]) -> AsyncGenerator[Item, None]:
+    """The same items, with a pause for everybody else now and then.
+
+    As long as there are old events to read and room to write them, nothing else in the loop of a stream suspends: it
+    would not even notice that its client is gone.
+    """
+    count = 0
     async for item in items:
-        kind = "gap" if isinstance(item, Gap) else "event"
-        await send({"type": "websocket.send", "text": f'{{"{kind}":{to_json(item).decode()}}}'})
+        yield item
+        count += 1
+        if count % _POLITE == 0:
+            await asyncio.sleep(0)
+
+
+async def _send_events(items: AsyncIterator[Item], send: Send) -> None:
+    async with aclosing(_politely(items)) as polite:
+        async for item in polite:
+            kind = "gap" if isinstance(item, Gap) else "event"
+            await send({"type": "websocket.send", "text": f'{{"{kind}":{to_json(item).decode()}}}'})
 
 
 async def _until_gone(receive: Receive, farewell: str) -> None:

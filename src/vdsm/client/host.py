@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal, ParamSpec, TypeVar, cast, overload
 
 from vdsm.contract import AnyVerb, ByteStream, Kind, Verb
@@ -86,14 +85,19 @@ class Host(Nouns):
         idempotency_key: str = "",
         flow_id: str = "",
     ) -> Plans | Outcomes | Host:
-        """The same host, called otherwise; both share their connections.
+        """The same host, called otherwise; both share their connections, and what is not given here stays as it is.
 
         `plan`: nothing is done, every verb answers with its `Plan`. `wait`: a task that has not ended after so many
         seconds goes on by itself; the verb answers with an `Outcome` that holds its result or its task. `deadline`:
         seconds for each call. `idempotency_key`: the same call again within a day answers the same and does nothing.
         """
-        chosen = replace(
-            self._options, plan=plan, wait=wait, deadline=deadline, idempotency_key=idempotency_key, flow_id=flow_id
+        here = self._options
+        chosen = Options(
+            plan=plan,
+            wait=wait,
+            deadline=here.deadline if deadline is None else deadline,
+            idempotency_key=idempotency_key or here.idempotency_key,
+            flow_id=flow_id or here.flow_id,
         )
         if plan:
             return Plans(self._transport, chosen)

@@ -35,6 +35,11 @@ CdImage = Annotated[
 ]
 
 
+NewVm = Annotated[
+    VmParams, Meta(examples=[{"name": "web1", "memory": 1024, "disks": [{"path": "/var/lib/vdsm/images/web1.raw"}]}])
+]
+
+
 class ConflictAction(enum.StrEnum):
     """What becomes of whoever is connected to the console when its password changes."""
 
@@ -55,7 +60,7 @@ def list_() -> list[VmSummary]:
     kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms",
     raises=_CREATES, emits=(ev.VMDefined, ev.VMStatus, ev.VMRemoved),
 )  # fmt: skip
-def create(vm_params: VmParams, *, vm_id: VmId | None = None) -> VmInfo:
+def create(vm_params: NewVm, *, vm_id: VmId | None = None) -> VmInfo:
     """Make a virtual machine and start it.
 
     It is reported, also when Down, until `VM.destroy` forgets it. To keep a definition beyond that use `VM.define`.
@@ -67,7 +72,7 @@ def create(vm_params: VmParams, *, vm_id: VmId | None = None) -> VmInfo:
     kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/define",
     raises=_CREATES, emits=(ev.VMDefined, ev.VMRemoved),
 )  # fmt: skip
-def define(vm_params: VmParams, *, vm_id: VmId | None = None, autostart: bool = False) -> VmInfo:
+def define(vm_params: NewVm, *, vm_id: VmId | None = None, autostart: bool = False) -> VmInfo:
     """Make a virtual machine that stays until `VM.undefine`, without starting it."""
 
 

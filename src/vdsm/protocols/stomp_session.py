@@ -107,8 +107,10 @@ class Session:
         parser = self._parser
         parser.feed(data)
         try:
-            while not self.ended and (frame := parser.next_frame()) is not None:
+            while (frame := parser.next_frame()) is not None:
                 _TAKES[frame.command](self, frame, out)
+                if self.ended:
+                    break
         except RemoteError as error:
             out += self.refuse(str(error))
         return out

@@ -84,6 +84,11 @@ def _task(session: Session, method: str, params: dict[str, Any], given: dict[str
             value = answer(reply)
     except Fault as fault:
         raise _of_task(session, given, fault) from None
+    except progress.Left:
+        raise
+    except KeyboardInterrupt:
+        say("left; if it was begun it goes on: see `vdsmsh task list`")
+        raise
     if reply.status != 202:
         show.changed(session.index, method, value, given.get("output", "table"), subject)
         return OK

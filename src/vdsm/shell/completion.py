@@ -223,8 +223,10 @@ def split(line: str) -> tuple[list[str], str]:
             word, escaped = (word or "") + letter, False
         elif letter == "\\" and quote != "'":
             escaped = True
-        elif quote or letter in "'\"":
-            quote, letter = ("", "") if letter == quote else (quote, letter) if quote else (letter, "")
+        elif letter == quote or (not quote and letter in "'\""):
+            quote = "" if quote else letter
+            word = word or ""
+        elif quote:
             word = (word or "") + letter
         elif letter.isspace():
             words += [] if word is None else [word]

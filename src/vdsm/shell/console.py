@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 ESCAPE = b"\x1d"  # Ctrl-], as virsh and telnet have it
 PIECE = 4096
+ENDED = b"\0"  # in the pipe that wakes us; the other bytes there are numbers of signals, which begin at 1
 
 
 def attach(session: Session, method: str, params: dict[str, Any], given: dict[str, Any], subject: str) -> int:
@@ -53,7 +54,9 @@ def attach(session: Session, method: str, params: dict[str, Any], given: dict[st
 
 def _join(stream: Stream, terminal: bool) -> bool:
     """Move bytes both ways; whether the other side ended it. Raises Fault if the connection broke."""
-    wake_read, wake_write = os.pipe()
+    wake_read, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    # A signal that comes just before `select` begins to wait would not be looked at before the next key.
+    woken_before = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     broken: list[Unreachable] = []
 
     def show() -> None:
@@ -65,7 +68,8 @@ def _join(stream: Stream, terminal: bool) -> bool:
         except OSError:
             pass  # nobody reads our output any more: that ends it
         finally:
-            os.close(wake_write)
+            with contextlib.suppress(OSError):
+                os.write(wake_write, ENDED)
 
     reader = threading.Thread(target=show, daemon=True, name="console")
     reader.start()
@@ -77,7 +81,10 @@ def _join(stream: Stream, terminal: bool) -> bool:
     finally:
         stream.close()
         reader.join(timeout=5)
+        signal.set_wakeup_fd(woken_before)
         os.close(wake_read)
+        if not reader.is_alive():  # else it hangs in writing to a stopped terminal, and still has a use for it
+            os.close(wake_write)
     if broken and ended:
         raise faults.unreachable(str(broken[0].address), broken[0].reason)
     return ended
@@ -89,8 +96,10 @@ def _feed(stream: Stream, wake: int, terminal: bool) -> bool:
     watched = [source, wake]
     while True:
         ready, _, _ = select.select(watched, [], [])
-        if wake in ready:
+        if wake in ready and ENDED in os.read(wake, PIECE):
             return True
+        if source not in ready:
+            continue
         data = os.read(source, PIECE)
         if not data:
             watched.remove(source)  # a pipe that ended: what the guest still says is shown

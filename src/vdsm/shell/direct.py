@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 
 from . import calls, values
-from .faults import did_you_mean, usage
-from .options import COMMON
+from .faults import Fault, did_you_mean, usage
+from .options import COMMON, FIELDS, SAVE, WHERE
 from .parse import Parser, add_common, secret
 
 TYPE_CHECKING = False
@@ -24,12 +24,18 @@ def run(session: Session, words: Sequence[str]) -> int:
     parser = Parser("vdsmsh call")
     parser.add_argument("verb", metavar="VERB")
     parser.add_argument("params", nargs="*", metavar="NAME=TEXT | NAME:=JSON")
-    parser.add_argument("-o", dest="save", metavar="FILE")
+    parser.add_argument(SAVE.flag, dest="save")
+    parser.add_argument(FIELDS.flag)
+    parser.add_argument(WHERE.flag, action="append")
     add_common(parser, COMMON)
     given = {k: v for k, v in parser.read(words).items() if v is not None}
     method = find(session.index, given.pop("verb"))
     params = parameters(session.index, method, given.pop("params"))
-    return calls.run(session, method, params, given)
+    try:
+        return calls.run(session, method, params, given)
+    except Fault as fault:
+        fault.option = ""  # the problem's own path is what was typed here
+        raise
 
 
 def find(index: Index, name: str) -> str:

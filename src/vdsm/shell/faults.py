@@ -80,5 +80,6 @@ def did_you_mean(word: str, known: list[str]) -> str:
     """The known word that is nearest, as a hint; empty if none is near."""
     import difflib
 
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"Did you mean `{near[0]}`?" if near else ""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    return f"Did you mean `{by_lower[near[0]]}`?" if near else ""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .faults import Fault
     from .index import Index
 
+HELP = ("--help", "-h")
 ASKED = object()  # a secret named without a value: it will be asked for
 
 
@@ -58,7 +59,7 @@ def take_common(argv: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """The options before the command, and the rest."""
     at = 0
     valued = {c.flag for c in COMMON if c.metavar}
-    while at < len(argv) and argv[at].startswith("-"):
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in HELP:
         at += 2 if argv[at] in valued else 1
     parser = Parser("vdsmsh")
     add_common(parser, COMMON)

@@ -38,7 +38,6 @@ WORDS = {"watch": "events above the prompt: watch on, watch off", "exit": "leave
 
 def interact(session: Session) -> int:
     """Commands until the person leaves. Returns the exit code."""
-    session.interactive = True
     history = Careful(history_file(), secret_words(session.index))
     prompts: PromptSession[str] = PromptSession(
         history=history, completer=Words(session), complete_in_thread=True, complete_while_typing=False
@@ -50,13 +49,13 @@ def interact(session: Session) -> int:
             try:
                 with patch_stdout(raw=True):
                     line = prompts.prompt("vdsm> ")
+                if line.strip() in ("exit", "quit"):
+                    return OK
+                run_line(session, watcher, line)
             except KeyboardInterrupt:
                 continue  # the line is dropped, as in every shell
             except EOFError:
                 return OK
-            if line.strip() in ("exit", "quit"):
-                return OK
-            run_line(session, watcher, line)
     finally:
         watcher.off()
 

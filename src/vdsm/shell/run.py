@@ -10,14 +10,12 @@ import vdsm
 
 from . import calls, index, progress, show
 from .faults import INTERRUPTED, OK, PIPE_CLOSED, Fault, usage
-from .parse import Parser, add_common, find_verb, parse_verb, take_common
+from .parse import HELP, Parser, add_common, find_verb, parse_verb, take_common
 from .session import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-HELP = ("--help", "-h")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,13 +25,11 @@ def main(argv: Sequence[str]) -> int:
         return OK
     output = "table"
     try:
-        common, words = take_common([w for w in argv if w not in HELP] if argv[:1] and argv[0] in HELP else argv)
+        common, words = take_common(argv)
         output = common.get("output", output)
         session = Session(index.load(), common)
         try:
-            if argv[:1] and argv[0] in HELP:
-                words = ["help", *words]
-            elif not words:
+            if not words:
                 from .repl import interact, run_lines
 
                 return interact(session) if sys.stdin.isatty() else run_lines(session, sys.stdin)
@@ -43,6 +39,8 @@ def main(argv: Sequence[str]) -> int:
     except Fault as fault:
         show.fault(fault, output)
         return fault.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def guarded(session: Session, words: Sequence[str]) -> int:

@@ -30,7 +30,6 @@ class Session:
     def __init__(self, index: Index, common: Mapping[str, Any]) -> None:
         self.index = index
         self.common = dict(common)
-        self.interactive = False
         self._transport: Transport | None = None
         self._where: tuple[Any, ...] | None = None
 

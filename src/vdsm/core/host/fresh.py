@@ -24,6 +24,9 @@ class Fresh(Generic[T]):
         self._held: tuple[float, T] | None = None  # when it was read, and the value
 
     async def get(self) -> T:
+        held = self._held
+        if held is not None and self._clock() - held[0] <= self._max_age:
+            return held[1]
         async with self._lock:
             if self._held is None or self._clock() - self._held[0] > self._max_age:
                 return await self._renew()

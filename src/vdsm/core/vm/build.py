@@ -9,8 +9,6 @@ from vdsm.contract.errors import CannotCreateVM
 from vdsm.contract.vm_params import CpuMode, Disk, DiskBus, DiskFormat, Firmware, Nic, NicKind, VmParams
 from vdsm.core.ports.hypervisor import HypervisorFacts
 
-from . import xml
-
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
 
@@ -52,7 +50,9 @@ def _os(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
     if params.firmware is Firmware.UEFI:
         if Firmware.UEFI.value not in facts.firmware:
             raise CannotCreateVM(reason="this host has no UEFI firmware; install the package ovmf")
-        xml.choose_uefi(os, secure=False)
+        # Named, not left to libvirt: it prefers the image with enrolled keys, which starts signed systems only.
+        _text(os, "loader", facts.uefi_code, readonly="yes", type="pflash")
+        ET.SubElement(os, "nvram", template=facts.uefi_vars)
     for tag, value in (("kernel", params.kernel), ("initrd", params.initrd), ("cmdline", params.cmdline)):
         if value:
             _text(os, tag, value)
@@ -90,7 +90,6 @@ def _devices(root: ET.Element, params: VmParams) -> None:
         ET.SubElement(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
     if params.graphics is not None:
         graphics = ET.SubElement(devices, "graphics", type=params.graphics.kind.value, autoport="yes")
-        xml.close_screen(graphics)
         ET.SubElement(graphics, "listen", type="address", address="127.0.0.1")
         ET.SubElement(ET.SubElement(devices, "video"), "model", type="vga")
         ET.SubElement(devices, "input", type="tablet", bus="usb")

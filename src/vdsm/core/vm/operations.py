@@ -26,8 +26,12 @@ class VmOperations:
         self._table = table
 
     async def _see(self, vm_id: str, *states: DomainState) -> None:
-        """Let the table catch up with what was just done, so that the answer tells it."""
-        if not await self._table.wait_for(vm_id, lambda row: row is not None and row.domain.state in states, SEEN):
+        """Let the table catch up with what was just done, and say so, so that the answer tells it."""
+
+        def seen(row: Machine | None) -> bool:
+            return row is not None and row.domain.state in states and row.status is row.current_status()
+
+        if not await self._table.wait_for(vm_id, seen, SEEN):
             await self._table.resync(vm_id)
 
     @operation("vm.info")

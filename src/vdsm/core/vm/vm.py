@@ -106,7 +106,9 @@ class Vms:
     @handles(vm.undefine, requires=(ours, stopped))
     async def undefine(self, ctx: Context, vm_id: str) -> None:
         machine = self._table.get(vm_id)
-        again = self._do.define(vm_id, machine.domain.xml)
+        document = xml.parse(machine.domain.xml)
+        xml.close_screens(document)  # libvirt gives the definition out without its passwords
+        again = self._do.define(vm_id, xml.text_of(document))
         await ctx.run(Step(f"remove the definition of {machine.name}", self._do.undefine(vm_id), again))
 
     async def _design(self, ctx: Context, params: VmParams, vm_id: str | None, *, kept: bool) -> Design:
@@ -131,6 +133,7 @@ class Vms:
         if self._table.named(name) is not None:
             raise VMExists(what=f"named {name}")
         xml.set_mark(root, self._owner, kept=kept)
+        xml.close_screens(root)
         return Design(vm_id, name, xml.text_of(root), paused)
 
     async def _admit(self, params: VmParams) -> VmParams:

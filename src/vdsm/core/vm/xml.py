@@ -77,15 +77,6 @@ def set_mark(root: ET.Element, owner: str, *, kept: bool) -> None:
     ET.SubElement(metadata, MARK, {"owner": owner, "kept": "yes" if kept else "no"})
 
 
-def close_screen(graphics: ET.Element) -> None:
-    """Nobody gets in before `VM.setTicket`: a password that nobody knows and that is over.
-
-    It takes both: without one from the start QEMU's VNC asks for none, and refuses to be given one.
-    """
-    graphics.set("passwd", secrets.token_urlsafe(6))
-    graphics.set("passwdValidTo", "1970-01-01T00:00:01")
-
-
 def mark_of(root: ET.Element) -> tuple[str, bool] | None:
     """Owner and kept, or None for a domain somebody else made."""
     found = root.find(f"metadata/{MARK}")
@@ -93,6 +84,17 @@ def mark_of(root: ET.Element) -> tuple[str, bool] | None:
 
 
 _TICKET = re.compile(rb' (passwdValidTo|connected)="[^"]*"')  # of a screen: no other device for a new password
+
+
+def close_screens(root: ET.Element) -> None:
+    """Let nobody see a screen before VM.setTicket: a password that nobody knows and that is over.
+
+    It takes both: without one from the start QEMU's VNC asks for none, and refuses to be given one.
+    """
+    for graphics in root.iter("graphics"):
+        if graphics.get("type") in ("vnc", "spice"):
+            graphics.set("passwd", secrets.token_urlsafe(6))
+            graphics.set("passwdValidTo", "1970-01-01T00:00:01")
 
 
 def devices_hash(root: ET.Element) -> str:

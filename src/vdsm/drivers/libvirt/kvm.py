@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ import msgspec
 
 from vdsm.contract.errors import HypervisorError, Problem
 
-from . import console, probe_rom
+from . import console, probe_rom, problems
 from .capabilities import KvmVerdict, Offer
 from .connection import Line
 from .console import Console
@@ -28,10 +29,13 @@ from .console import Console
 log = logging.getLogger(__name__)
 
 _START_S = 60.0  # libvirt may have to ask QEMU for its capabilities first
-_RUN_S = 5.0  # for what takes 0.02 s on a processor and 0.15 s in QEMU's translator
+_CPU_S = 1.0  # for what takes 0.02 s on a processor and 0.15 s in QEMU's translator
+_WALL_S = 20.0  # on a host so busy that the guest hardly runs
+_LOOK_EVERY_S = 0.1
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _DEVICE = "/dev/kvm"
 _CACHE = "kvm-trial.json"
+_NAME = "vdsm-kvm-trial-"
 _TRIED_ARCH = "x86_64"
 
 _DOMAIN = """<domain type='kvm'>
@@ -74,12 +78,11 @@ class KvmTrial:
 
     async def _try(self, line: Line) -> tuple[KvmVerdict, bool]:
         """What came of it, and whether it would come again."""
-        name, vm_id = f"vdsm-kvm-trial-{uuid.uuid4().hex[:8]}", str(uuid.uuid4())
+        name, vm_id = f"{_NAME}{uuid.uuid4().hex[:8]}", str(uuid.uuid4())
         self._hide(vm_id)
         try:
             with _rom(self._directory) as rom:
-                document = _DOMAIN.format(name=name, vm_id=vm_id, rom=rom)
-                return await self._run(line, document, vm_id), True
+                return await self._run(line, _DOMAIN.format(name=name, vm_id=vm_id, rom=rom), vm_id)
         except OSError as error:
             return KvmVerdict(works=False, reason=f"the test guest cannot be written: {error}"), False
         except Problem as problem:
@@ -87,7 +90,7 @@ class KvmTrial:
             sure = isinstance(problem, HypervisorError)  # QEMU's own word, not a libvirt that was away or too slow
             return KvmVerdict(works=False, reason=f"a test guest did not start: {said}"), sure
 
-    async def _run(self, line: Line, document: str, vm_id: str) -> KvmVerdict:
+    async def _run(self, line: Line, document: str, vm_id: str) -> tuple[KvmVerdict, bool]:
         loop = asyncio.get_running_loop()
 
         def start(conn: libvirt.virConnect) -> Console:
@@ -107,17 +110,42 @@ class KvmTrial:
 
         serial = await line.run("trying KVM", start, most=_START_S)
         try:
-            said = await _listen(serial)
+            return await self._listen(line, serial, vm_id)
         finally:
             await serial.close()
             await line.run("ending the trial of KVM", stop)
-        if probe_rom.WORD in said:
-            return KvmVerdict(works=True)
-        return KvmVerdict(
-            works=False,
-            reason=f"a test guest did not get through in {_RUN_S:.0f} s what takes a processor 0.02 s;"
-            " a nested or emulated KVM may be slower than QEMU's own translator",
-        )
+
+    async def _listen(self, line: Line, serial: Console, vm_id: str) -> tuple[KvmVerdict, bool]:
+        """Until the guest has said its word, or has had more than its time."""
+
+        def look(conn: libvirt.virConnect) -> tuple[bool, int]:
+            try:
+                state, _, _, _, cpu_ns = conn.lookupByUUIDString(vm_id).info()
+            except libvirt.libvirtError as error:
+                if problems.code(error) != libvirt.VIR_ERR_NO_DOMAIN:
+                    raise
+                return False, 0
+            return state == libvirt.VIR_DOMAIN_RUNNING, cpu_ns
+
+        said, before = b"", None
+        end = time.monotonic() + _WALL_S
+        while time.monotonic() < end:
+            runs, cpu_ns = await line.run("watching the trial of KVM", look)
+            before = cpu_ns if before is None else before
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    said = (said + await serial.read())[-256:]
+            if probe_rom.WORD in said:
+                return KvmVerdict(works=True), True
+            if not runs:
+                return KvmVerdict(works=False, reason="a test guest fell over in it"), True
+            if cpu_ns - before > _CPU_S * 1e9:
+                return KvmVerdict(
+                    works=False,
+                    reason=f"a test guest did not do in {_CPU_S:g} s of processor time what takes a processor 0.02 s; "
+                    "a nested or emulated KVM may be slower than QEMU's own translator",
+                ), True
+        return KvmVerdict(works=False, reason=f"a test guest stood still in it for {_WALL_S:g} s"), False
 
     def _recall(self, setting: str) -> KvmVerdict | None:
         if self._directory is None:
@@ -159,12 +187,3 @@ def _rom(directory: Path | None) -> Iterator[Path]:
         rom.write_bytes(probe_rom.image())
         rom.chmod(0o644)
         yield rom
-
-
-async def _listen(serial: Console) -> bytes:
-    said = b""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_RUN_S):
-            while probe_rom.WORD not in said and (data := await serial.read()):
-                said = (said + data)[-256:]
-    return said

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from .until import until
 
-# Everything libvirtd and virtlogd write to, hidden under empty directories.
+# $1...: directories to hide under empty ones. All that libvirtd and virtlogd write to is hidden in any case.
 _NAMESPACE = """
 set -e
 settings=$(mktemp -d)
 cp /etc/libvirt/*.conf "$settings"
-for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt; do
+for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt "$@"; do
+    mkdir -p "$directory"
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
-mkdir /run/lock # where libvirtd notes who has a console
 cp "$settings"/* /etc/libvirt
 rm -r "$settings"
 # Without /dev/kvm: where it is there but not usable, libvirtd asks every QEMU anew at each start, for ten seconds.
@@ -36,27 +36,21 @@ exec sleep infinity
 """
 
 
-class PrivateLibvirt:
-    """Only processes begun with `inside` see it, as qemu:///system. Needs root."""
+class Namespace:
+    """Mounts of its own, without any libvirtd yet, and with empty directories in place of `hide`. Needs root."""
 
-    def __init__(self) -> None:
-        self._namespace = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "bash", "-c", _NAMESPACE], stdout=subprocess.PIPE
+    def __init__(self, *hide: str) -> None:
+        self._holder = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "bash", "-c", _NAMESPACE, "namespace", *hide],
+            stdout=subprocess.PIPE,
         )
-        assert self._namespace.stdout is not None
-        assert self._namespace.stdout.readline() == b"ready\n", "no mount namespace: is this root?"
-        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
-        self.start()
+        assert self._holder.stdout is not None
+        assert self._holder.stdout.readline() == b"ready\n", "no mount namespace: is this root?"
 
     @property
     def inside(self) -> tuple[str, ...]:
         """What to put before a command line."""
-        return ("nsenter", "--mount", "--target", str(self._namespace.pid), "--")
-
-    @property
-    def uri(self) -> str:
-        """To reach it from outside."""
-        return f"qemu+unix:///system?socket=/proc/{self._namespace.pid}/root/run/libvirt/libvirt-sock"
+        return ("nsenter", "--mount", "--target", str(self._holder.pid), "--")
 
     def run(self, *command: str) -> str:
         """What a command inside says; empty if it fails."""
@@ -64,6 +58,24 @@ class PrivateLibvirt:
             [*self.inside, *command], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
         )
         return done.stdout.strip() if done.returncode == 0 else ""
+
+    def close(self, prefix: str) -> None:
+        """End it; machines whose names begin with `prefix` are cut off too."""
+        for pid in machines(prefix):
+            _end(pid)
+        self._holder.kill()
+        self._holder.wait()
+        if self._holder.stdout is not None:
+            self._holder.stdout.close()
+
+
+class PrivateLibvirt(Namespace):
+    """Only processes begun with `inside` see it, as qemu:///system."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+        self.start()
 
     def start(self) -> None:
         for name in ("virtlogd", "libvirtd"):
@@ -80,24 +92,11 @@ class PrivateLibvirt:
         process.wait()
 
     def close(self, prefix: str) -> None:
-        """End everything; machines whose names begin with `prefix` are cut off too."""
         for process in self._daemons.values():
             process.terminate()
         for process in self._daemons.values():
             process.wait(60)
-        for pid in machines(prefix):
-            if self._is_inside(pid):  # another test run may have machines of such names as well
-                _end(pid)
-        self._namespace.kill()
-        self._namespace.wait()
-        if self._namespace.stdout is not None:
-            self._namespace.stdout.close()
-
-    def _is_inside(self, pid: int) -> bool:
-        try:
-            return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{self._namespace.pid}/ns/mnt")
-        except OSError:  # it has just ended
-            return False
+        super().close(prefix)
 
 
 def machines(prefix: str) -> Sequence[int]:
