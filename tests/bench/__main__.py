@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import bridge, hypervisor, rest, shell
+from . import bridge, hypervisor, jsonrpc, rest, shell
 from .measure import HEAD, Row
 
 URI = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
@@ -20,6 +20,7 @@ def main(wanted: list[str]) -> int:
     parts: dict[str, Callable[[Path], Iterator[Row]]] = {
         "bridge": lambda home: bridge.rows(),
         "rest": lambda home: rest.rows(),
+        "jsonrpc": jsonrpc.rows,
         "hypervisor": lambda home: hypervisor.rows(home, URI),
         "shell": lambda home: shell.rows(home, URI),
     }

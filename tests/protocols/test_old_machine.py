@@ -6,8 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vdsm.contract import VERBS
 from vdsm.contract.codec import from_plain
+from vdsm.contract.errors import InvalidParams, InvalidRequest
 from vdsm.contract.vm_params import (
     BootDevice,
     CpuMode,
@@ -20,7 +24,7 @@ from vdsm.contract.vm_params import (
     NicModel,
     VmParams,
 )
-from vdsm.protocols.dialect import XMLRPC, DialectError
+from vdsm.protocols.dialect import XMLRPC, DialectError, table
 
 ID = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
 LEAST = {"vmId": ID, "vmName": "old", "memSize": 256}
@@ -142,3 +146,31 @@ def test_fields_of_the_contract_stay() -> None:
 @pytest.mark.parametrize("value", ["x", 5, [], [{}]])
 def test_what_is_no_struct_is_left_to_the_bridge(value: object) -> None:
     assert XMLRPC.arguments("VM.create", {"vmParams": value}) == {"vmParams": value}
+
+
+PLAIN: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(max_size=5), inside, max_size=3),
+    max_leaves=6,
+)
+WORDS = table().machine
+FIELDS = st.sampled_from(
+    [
+        "boot", "display", "cpuType", "bridge", "nicModel", "macAddr", "drives", "hda", "devices", "xml",
+        *WORDS.names, *WORDS.only, *WORDS.ignored[:3],
+    ]
+)  # fmt: skip
+DEVICE = st.dictionaries(
+    st.sampled_from(["type", "device", "path", "format", "iface", "readonly", "network", "nicModel", "macAddr"]),
+    PLAIN | st.sampled_from(["disk", "interface", "graphics", "cdrom", "raw"]),
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.dictionaries(FIELDS, PLAIN | st.lists(DEVICE, max_size=3)))
+def test_any_struct_is_a_machine_or_a_refusal(struct: dict[str, Any]) -> None:
+    try:
+        arguments = XMLRPC.arguments("VM.create", {"vmParams": struct})
+        from_plain(arguments, VERBS["VM.create"].params, text_numbers=True)
+    except (DialectError, InvalidParams, InvalidRequest):
+        pass

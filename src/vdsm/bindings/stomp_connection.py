@@ -311,7 +311,7 @@ class StompConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        if transport.get_write_buffer_size() > self._hub.options.max_unread:
+        if self.guest.stalled_since and transport.get_write_buffer_size() > self._hub.options.max_unread:
             _log.warning("dropping the connection of %s: it does not read what it is sent", self.caller.identity)
             transport.abort()
             return

@@ -146,6 +146,7 @@ def _cased(by: str, cases: Mapping[str, Convert], otherwise: Convert) -> Convert
 
 def _fielded(fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Sequence[str]) -> Convert:
     dropped = frozenset(drop)
+    numbers = frozenset(name for name, convert in fields.items() if convert is text)
 
     def put(value: Plain) -> Plain:
         if type(value) is not dict:
@@ -154,12 +155,15 @@ def _fielded(fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Seq
         for name, item in value.items():
             if item is None or name in dropped:
                 continue
-            if type(item) is str:  # most are, and no form changes a text
+            kind = type(item)
+            if kind is str:  # most are, and no form changes a text
                 found[name] = item
+            elif kind is int and name in numbers:  # and so are most others
+                found[name] = str(item)
             elif (convert := fields.get(name)) is not None:
                 found[name] = convert(item)
             else:
-                found[name] = clean(item) if type(item) in (dict, list) else item
+                found[name] = clean(item) if kind in (dict, list) else item
         return found
 
     return put

@@ -24,7 +24,6 @@ _LINE_ENDS = re.compile(rb"(?:\r?\n)+")
 _LENGTH = re.compile("[0-9]{1,12}", re.ASCII)
 _ESCAPE = re.compile(r"\\(.?)", re.DOTALL)
 _UNESCAPED = {"\\": "\\", "n": "\n", "r": "\r", "c": ":"}
-_SPECIAL = re.compile("[\\\\\n\r:]")
 _ESCAPED = {
     "1.2": str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", ":": "\\c"}),
     "1.1": str.maketrans({"\\": "\\\\", "\n": "\\n", ":": "\\c"}),
@@ -178,27 +177,30 @@ class Parser:
 
 def encode(frame: Frame, version: str = VERSIONS[0]) -> bytes:
     """The frame's bytes; `content-length` is added where there is a body. Raises LocalError."""
-    command, body = frame.command, frame.body
-    table = None if command in _RAW else _ESCAPED.get(version)
-    lines = [command]
-    for name, value in frame.headers.items():
-        if name == "content-length":
-            continue
-        if _SPECIAL.search(name) or _SPECIAL.search(value):
-            if table is not None:
-                name, value = name.translate(table), value.translate(table)
-            elif ":" in name or "\n" in name + value or "\r" in name + value:
-                raise LocalError(f"the header {name!r} needs an escape, which there is none here")
-        lines.append(f"{name}:{value}")
+    body = frame.body
+    pairs = [(name, value) for name, value in frame.headers.items() if name != "content-length"]
     if body:
-        lines.append(f"content-length:{len(body)}")
-    head = "\n".join(lines)
+        pairs.append(("content-length", f"{len(body)}"))
+    head = frame.command + "".join([f"\n{name}:{value}" for name, value in pairs])
+    # Nearly always nothing in it needs an escape, and counting is the quickest way to know.
+    if head.count(":") != len(pairs) or head.count("\n") != len(pairs) or "\\" in head or "\r" in head:
+        table = None if frame.command in _RAW else _ESCAPED.get(version)
+        head = frame.command + "".join(_special(name, value, table) for name, value in pairs)
     if "\0" in head or "\n:" in head:
         raise LocalError("a header holds a NUL, or has no name")
     try:
         return b"%b\n\n%b\0" % (head.encode(), body)
     except UnicodeEncodeError:
         raise LocalError("a header holds half of a character") from None
+
+
+def _special(name: str, value: str, table: Mapping[int, str] | None) -> str:
+    """A header's line, in full care."""
+    if table is not None:
+        return f"\n{name.translate(table)}:{value.translate(table)}"
+    if ":" in name or "\n" in name + value or "\r" in name + value:
+        raise LocalError(f"the header {name!r} needs an escape, which there is none here")
+    return f"\n{name}:{value}"
 
 
 def _unescape(text: str) -> str:

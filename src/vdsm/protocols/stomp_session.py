@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -99,26 +99,26 @@ class Session:
 
     # ---- what arrives ----------------------------------------------------------------------------------------------
 
-    def receive(self, data: bytes) -> Iterator[Happening]:
-        """What these bytes bring about; to be consumed to the end."""
+    def receive(self, data: bytes) -> list[Happening]:
+        """What these bytes bring about."""
+        out: list[Happening] = []
         if self.ended:
-            return
-        self._parser.feed(data)
-        while not self.ended:
-            try:
-                frame = self._parser.next_frame()
-            except RemoteError as error:
-                yield from self.refuse(str(error))
-                return
-            if frame is None:
-                return
-            yield from _TAKES[frame.command](self, frame)
+            return out
+        parser = self._parser
+        parser.feed(data)
+        try:
+            while (frame := parser.next_frame()) is not None:
+                _TAKES[frame.command](self, frame, out)
+                if self.ended:
+                    break
+        except RemoteError as error:
+            out += self.refuse(str(error))
+        return out
 
-    def refuse(self, reason: str, frame: Frame | None = None) -> Iterator[Happening]:
+    def refuse(self, reason: str, frame: Frame | None = None, **more: str) -> list[Happening]:
         """Say why, and end."""
         self.ended = True
-        yield self.complaint(reason, frame)
-        yield Ended()
+        return [self.complaint(reason, frame, **more), Ended()]
 
     def complaint(self, reason: str, frame: Frame | None = None, **more: str) -> Write:
         """An ERROR frame. Published clients read its body, or its `message` header, and go on."""
@@ -127,65 +127,63 @@ class Session:
             headers["receipt-id"] = frame.headers["receipt"]
         return Write(self._encode("ERROR", headers, reason.encode()))
 
-    def _connect(self, frame: Frame) -> Iterator[Happening]:
+    def _connect(self, frame: Frame, out: list[Happening]) -> None:
         if self.connected:
-            yield from self.refuse("CONNECT came twice", frame)
+            out += self.refuse("CONNECT came twice", frame)
             return
         version = _agree(frame.headers.get("accept-version"))
         if version is None:
-            self.ended = True
-            yield self.complaint("Version unsupported", frame, version=",".join(reversed(VERSIONS)))
-            yield Ended()
+            out += self.refuse("Version unsupported", frame, version=",".join(reversed(VERSIONS)))
             return
         self.connected = True
         self.version = self._parser.version = version
         expect, send = _beats(frame.headers.get("heart-beat", ""))
-        yield Write(self._encode("CONNECTED", {"version": version, "heart-beat": f"{send},{expect}"}))
-        yield Agreed(send / 1000, expect / 1000)
-        early, self._early = self._early, []
-        yield from early
+        out.append(Write(self._encode("CONNECTED", {"version": version, "heart-beat": f"{send},{expect}"})))
+        out.append(Agreed(send / 1000, expect / 1000))
+        out += self._early
+        self._early.clear()
 
-    def _subscribe(self, frame: Frame) -> Iterator[Happening]:
+    def _subscribe(self, frame: Frame, out: list[Happening]) -> None:
         headers = frame.headers
         destination = headers.get("destination")
         key = headers.get("id", destination if self.version == "1.0" else None)
         if not destination or not key:
-            yield self.complaint("Missing destination or subscription id header", frame)
+            out.append(self.complaint("Missing destination or subscription id header", frame))
         elif key in self._subscriptions:
-            yield self.complaint("Subscription id already exists", frame)
+            out.append(self.complaint("Subscription id already exists", frame))
         elif len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
-            yield self.complaint(f"More than {MAX_SUBSCRIPTIONS} subscriptions", frame)
+            out.append(self.complaint(f"More than {MAX_SUBSCRIPTIONS} subscriptions", frame))
         else:
             made = Subscription(key, destination, headers.get("ack", "auto") != "auto")
             self._subscriptions[key] = made
-            yield Subscribed(made)
-            yield from self._receipt(frame)
+            out.append(Subscribed(made))
+            self._receipt(frame, out)
 
-    def _unsubscribe(self, frame: Frame) -> Iterator[Happening]:
+    def _unsubscribe(self, frame: Frame, out: list[Happening]) -> None:
         key = frame.headers.get("id", frame.headers.get("destination") if self.version == "1.0" else None)
         if not key:
-            yield self.complaint("Missing id header", frame)
+            out.append(self.complaint("Missing id header", frame))
             return
         gone = self._subscriptions.pop(key, None)
         if gone is not None:
-            yield Unsubscribed(gone)
-        yield from self._receipt(frame)
+            out.append(Unsubscribed(gone))
+        self._receipt(frame, out)
 
-    def _send(self, frame: Frame) -> Iterator[Happening]:
+    def _send(self, frame: Frame, out: list[Happening]) -> None:
         destination = frame.headers.get("destination")
         if not destination:
-            yield self.complaint("Missing destination header", frame)
+            out.append(self.complaint("Missing destination header", frame))
             return
         if "transaction" in frame.headers:
-            yield from self.refuse("Transactions are not offered", frame)
+            out += self.refuse("Transactions are not offered", frame)
             return
         sent = Sent(destination, frame.headers, frame.body)
         if self.connected:
-            yield sent
+            out.append(sent)
         elif not self._hold_back(sent):
-            yield from self.refuse("A SEND came before CONNECT", frame)
+            out += self.refuse("A SEND came before CONNECT", frame)
             return
-        yield from self._receipt(frame)
+        self._receipt(frame, out)
 
     def _hold_back(self, sent: Sent) -> bool:
         """The Java client of the published API may send its first frames in reverse: those wait for CONNECT a moment.
@@ -198,21 +196,21 @@ class Session:
         self._early.append(sent)
         return True
 
-    def _acknowledge(self, frame: Frame) -> Iterator[Happening]:
-        yield from self._receipt(frame)
+    def _acknowledge(self, frame: Frame, out: list[Happening]) -> None:
+        self._receipt(frame, out)
 
-    def _transaction(self, frame: Frame) -> Iterator[Happening]:
-        yield from self.refuse("Transactions are not offered", frame)
+    def _transaction(self, frame: Frame, out: list[Happening]) -> None:
+        out += self.refuse("Transactions are not offered", frame)
 
-    def _disconnect(self, frame: Frame) -> Iterator[Happening]:
+    def _disconnect(self, frame: Frame, out: list[Happening]) -> None:
         self.ended = True
-        yield from self._receipt(frame)
-        yield Ended(linger="receipt" in frame.headers)
+        self._receipt(frame, out)
+        out.append(Ended(linger="receipt" in frame.headers))
 
-    def _receipt(self, frame: Frame) -> Iterator[Happening]:
+    def _receipt(self, frame: Frame, out: list[Happening]) -> None:
         receipt = frame.headers.get("receipt")
         if receipt is not None:
-            yield Write(self._encode("RECEIPT", {"receipt-id": receipt}))
+            out.append(Write(self._encode("RECEIPT", {"receipt-id": receipt})))
 
     # ---- what goes out ---------------------------------------------------------------------------------------------
 
@@ -230,7 +228,7 @@ class Session:
         return encode(Frame(command, headers, body), self.version)
 
 
-_TAKES: Mapping[str, Callable[[Session, Frame], Iterator[Happening]]] = {
+_TAKES: Mapping[str, Callable[[Session, Frame, list[Happening]], None]] = {
     **dict.fromkeys(CONNECTS, Session._connect),
     "SUBSCRIBE": Session._subscribe,
     "UNSUBSCRIBE": Session._unsubscribe,
