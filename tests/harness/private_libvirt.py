@@ -20,6 +20,7 @@ for directory in /run /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/
     mkdir -p "$directory"
     mount -t tmpfs -o mode=755 tmpfs "$directory"
 done
+mkdir /run/lock # where libvirtd notes who has a console
 cp "$settings"/* /etc/libvirt
 rm -r "$settings"
 # Without /dev/kvm: where it is there but not usable, libvirtd asks every QEMU anew at each start, for ten seconds.
@@ -62,11 +63,18 @@ class Namespace:
     def close(self, prefix: str) -> None:
         """End it; machines whose names begin with `prefix` are cut off too."""
         for pid in machines(prefix):
-            _end(pid)
+            if self._is_inside(pid):  # another test run may have machines of such names as well
+                _end(pid)
         self._holder.kill()
         self._holder.wait()
         if self._holder.stdout is not None:
             self._holder.stdout.close()
+
+    def _is_inside(self, pid: int) -> bool:
+        try:
+            return os.readlink(f"/proc/{pid}/ns/mnt") == os.readlink(f"/proc/{self._holder.pid}/ns/mnt")
+        except OSError:  # it has just ended
+            return False
 
 
 class PrivateLibvirt(Namespace):
@@ -76,6 +84,11 @@ class PrivateLibvirt(Namespace):
         super().__init__()
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
         self.start()
+
+    @property
+    def uri(self) -> str:
+        """To reach it from outside."""
+        return f"qemu+unix:///system?socket=/proc/{self._holder.pid}/root/run/libvirt/libvirt-sock"
 
     def start(self) -> None:
         for name in ("virtlogd", "libvirtd"):
