@@ -22,6 +22,7 @@ from vdsm.contract.errors import (
     StreamNotCarried,
 )
 from vdsm.contract.events import EventFilter, VMStatus
+from vdsm.contract.outcome import Outcome
 from vdsm.contract.token import NewToken
 from vdsm.core.caller import Caller
 from vdsm.drivers.simulated.faults import Fault
@@ -82,7 +83,7 @@ async def test_streams_cannot_be_called(host: MemoryHost) -> None:
 
 
 async def test_one_key_makes_one_machine(host: MemoryHost) -> None:
-    def create() -> asyncio.Task[object]:
+    def create() -> asyncio.Task[Outcome[object]]:
         return asyncio.create_task(host.bridge.call(vm.create, SHAPE, ADMIN, idempotency_key="k1"))
 
     first, second = await asyncio.gather(create(), create())

@@ -34,7 +34,9 @@ async def journal(store: Store) -> AsyncIterator[Journal]:
     await made.close()
 
 
-async def _take(journal: Journal, since: int | None, count: int, wanted: EventFilter | None = None) -> list[EventRecord | Gap]:
+async def _take(
+    journal: Journal, since: int | None, count: int, wanted: EventFilter | None = None
+) -> list[EventRecord | Gap]:
     found: list[EventRecord | Gap] = []
     async with asyncio.timeout(5):
         async for item in journal.follow(wanted or EventFilter(), since):
