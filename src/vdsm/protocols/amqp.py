@@ -29,6 +29,7 @@ class Message(msgspec.Struct, kw_only=True):
     correlation_id: object = None  # of any type; an answer echoes it unchanged
     content_type: str | None = None
     user_id: str | None = None  # as the broker verified it
+    redelivered: bool = False  # it was sent to somebody before, who may or may not have seen it
     ttl: float | None = None  # seconds
     properties: dict[str, object] = {}  # the application properties
     body: dict[Any, Any] | list[Any] | bytes | None = None
