@@ -76,10 +76,7 @@ def _fit_firmware(root: ET.Element, facts: HypervisorFacts) -> None:
         raise CannotCreateVM(reason="this host has no UEFI firmware; install the package ovmf")
     for element in (loader, *root.findall("os/nvram")):
         os.remove(element)
-    # Which files it is in differs between distributions: let libvirt choose, by what they can do.
-    os.set("firmware", "efi")
-    feature = ET.SubElement(ET.SubElement(os, "firmware"), "feature")
-    feature.attrib.update(enabled="yes" if loader.get("secure") == "yes" else "no", name="secure-boot")
+    xml.choose_uefi(os, secure=loader.get("secure") == "yes")
 
 
 def _fit_graphics(graphics: ET.Element, place: Place) -> None:

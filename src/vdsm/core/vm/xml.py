@@ -108,6 +108,16 @@ _UNITS = {"b": 1, "bytes": 1, "k": 1024, "kib": 1024, "m": 1024**2, "mib": 1024*
           "t": 1024**4, "tib": 1024**4, "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}  # fmt: skip
 
 
+def choose_uefi(os: ET.Element, *, secure: bool) -> None:
+    """Which files UEFI is in differs between distributions: let libvirt choose, by what they can do.
+
+    libvirt before 9.2 takes no `<loader secure="no">` together with that.
+    """
+    os.set("firmware", "efi")
+    feature = ET.SubElement(ET.SubElement(os, "firmware"), "feature")
+    feature.attrib.update(enabled="yes" if secure else "no", name="secure-boot")
+
+
 def memory_mib(root: ET.Element) -> int:
     """The <memory> of a domain; 0 if it has none that can be read."""
     element = root.find("memory")
