@@ -368,6 +368,10 @@ CALL = {"_method_name": "m", "_arguments": {}}
         (python("_agent_locate_request", ["nonsense"]), FaultCode.INVALID_PARAMETER, False, "nonsense"),
         (python("_agent_locate_request", {"a": 1}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
         (python("_method_request", CALL, cid="x" * 300), FaultCode.INVALID_PARAMETER, False, "correlation"),
+        (
+            msgspec.structs.replace(python("_method_request", CALL), reply_to=f"a/{'é' * 130}"),
+            FaultCode.INVALID_PARAMETER, False, "reply-to",
+        ),
         (python("_data_indication", []), FaultCode.INVALID_PARAMETER, False, "qmf.agent"),
         (python("_query_response", {}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
     ],
