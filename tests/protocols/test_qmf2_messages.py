@@ -206,6 +206,11 @@ def test_the_old_schema() -> None:
     assert parsed.schema is None
 
 
+@pytest.mark.parametrize("code", [-32601, 2**32])
+def test_a_code_that_a_console_cannot_read_is_the_general_one(code: int) -> None:
+    assert body(writing.fault(REQUEST, AGENT, code, "no"))["_values"]["error_code"] == FaultCode.EXCEPTION
+
+
 # What consoles insist on
 
 
