@@ -29,6 +29,11 @@ async def listen(bus: Bus, where: Source) -> list[Message]:
     return mail
 
 
+async def first(mail: list[Message]) -> Message:
+    await soon("a message", lambda: mail)
+    return mail[0]
+
+
 @pytest.fixture
 def word() -> str:
     """A name of this test's own."""
@@ -48,18 +53,19 @@ async def test_a_question_and_its_answer(rabbitmq: RabbitMQ, join: Join, word: s
     )
     taken: list[bool] = []
     assert console.send(Direct(name), question, taken.append)
-    got = await soon("the question", lambda: asked and asked[0])
+    got = await first(asked)
     assert (got.correlation_id, got.content_type, got.properties) == (
         question.correlation_id,
         "amqp/map",
         question.properties,
     )
+    assert isinstance(got.body, dict)
     assert got.body == question.body
     assert type(got.body["_arguments"]["size"]) is ULong
     assert got.user_id == "engine"
     assert got.reply_to
     assert agent.send(ReplyTo(got.reply_to), Message(correlation_id=got.correlation_id, body={"_arguments": {}}))
-    answer = await soon("the answer", lambda: answered and answered[0])
+    answer = await first(answered)
     assert (answer.correlation_id, answer.user_id) == (question.correlation_id, "host-a")
     await soon("the broker says it took the question", lambda: taken == [True])
 
@@ -98,7 +104,7 @@ async def test_bodies_arrive_as_they_were(rabbitmq: RabbitMQ, join: Join, word: 
     bus = await join(rabbitmq.url("host-a"))
     mail = await listen(bus, Direct(word))
     assert bus.send(Direct(word), Message(body=body))
-    assert (await soon("it", lambda: mail and mail[0])).body == body
+    assert (await first(mail)).body == body
 
 
 async def test_nobody_can_write_another_name(rabbitmq: RabbitMQ, join: Join, word: str) -> None:
@@ -121,7 +127,7 @@ async def test_the_anonymous_are_nobody(rabbitmq: RabbitMQ, join: Join, word: st
     mail = await listen(agent, Direct(word))
     assert anonymous.identity is None
     assert anonymous.send(Direct(word), Message(body={}))
-    assert (await soon("it", lambda: mail and mail[0])).user_id is None
+    assert (await first(mail)).user_id is None
 
 
 async def test_tls_with_a_password_and_with_a_certificate(rabbitmq: RabbitMQ, join: Join, word: str) -> None:
@@ -131,7 +137,7 @@ async def test_tls_with_a_password_and_with_a_certificate(rabbitmq: RabbitMQ, jo
     by_certificate = await join(rabbitmq.tls_url("host-b"), ca=ca, certificate=str(pair.certificate), key=str(pair.key))
     mail = await listen(by_password, Direct(word))
     assert by_certificate.send(Direct(word), Message(body={}))
-    assert (await soon("it", lambda: mail and mail[0])).user_id == "host-b"
+    assert (await first(mail)).user_id == "host-b"
 
 
 @pytest.mark.parametrize(
