@@ -327,8 +327,8 @@ class _Peer(asyncio.Protocol):
             self._refuse(link, node)
             return
         link.target.type = Terminus.TARGET
-        link.target.address = node
-        link.source.address = link.remote_source.address
+        _name(link.target, node)
+        _name(link.source, link.remote_source.address)
         link.open()
         link.flow(CREDIT)
 
@@ -348,8 +348,8 @@ class _Peer(asyncio.Protocol):
         else:
             self._refuse(link, source.address)
             return
-        link.source.address = name if source.dynamic else source.address
-        link.target.address = link.remote_target.address
+        _name(link.source, name if source.dynamic else source.address)
+        _name(link.target, link.remote_target.address)
         queue = self._queues[link] = _Queue(self, self._broker, link, name, settled)
         self._broker.queues[name] = queue.put
         if source.address in EXCHANGES:
@@ -417,6 +417,11 @@ class _Queue:
     def end(self) -> None:
         self._broker.queues.pop(self._name, None)
         self._broker.unbind(self.put)
+
+
+def _name(end: Terminus, address: str | None) -> None:
+    if address is not None:
+        end.address = address
 
 
 def matches(pattern: str, key: str) -> bool:
