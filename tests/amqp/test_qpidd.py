@@ -1,155 +1,149 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Buses on a peer with the ways of Qpid's C++ broker, with peers of AMQP 0-10 behind it."""
+"""The bus on a broker that behaves as qpidd does, with peers of AMQP 1.0 and of 0-10."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 from proton import Message as ProtonMessage
-from proton import symbol
+from proton import symbol, ulong
 
-from harness.bus import Join, first, listen
-from harness.qpidd_peer import QpiddPeer, serving
-from harness.until import soon
+from harness.qpidd_peer import QpiddPeer
+from harness.until import BUSY
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.amqp.places import Direct, Inbox, ReplyTo, Topic
 from vdsm.protocols.amqp import Message, ULong
 
-NAME = "vdsm.org:vdsmd:h1"
+pytestmark = pytest.mark.anyio
+
+SECONDS = 10 * BUSY
 
 
 @pytest.fixture
-async def peer() -> AsyncIterator[QpiddPeer]:
-    async with serving(QpiddPeer()) as made:
-        yield made
+def broker() -> Iterator[QpiddPeer]:
+    with QpiddPeer({"agent": "secret", "console": "other"}) as broker:
+        yield broker
+        assert broker.poison == []
+        assert broker.dropped == []
 
 
-async def test_a_question_and_its_answer(peer: QpiddPeer, join: Join) -> None:
-    agent, console = await join(peer.url), await join(peer.url)
-    asked, answered = await listen(agent, Direct(NAME)), await listen(console, Inbox())
-    question = Message(reply_to=console.reply_address, correlation_id="17", body={"_what": "SCHEMA_ID"})
-    taken: list[bool] = []
-    assert console.send(Direct(NAME), question, taken.append)
-    got = await first(asked)
-    assert got.body == question.body
-    assert got.reply_to
-    assert agent.send(ReplyTo(got.reply_to), Message(correlation_id="17", body=[{"_values": {}}]))
-    assert (await first(answered)).body == [{"_values": {}}]
-    await soon("the broker says it took the question", lambda: taken == [True])
+class Ear:
+    """Hears messages on a bus, to be taken one by one."""
+
+    def __init__(self) -> None:
+        self._heard: asyncio.Queue[Message] = asyncio.Queue()
+
+    def __call__(self, message: Message) -> None:
+        self._heard.put_nowait(message)
+
+    async def next(self) -> Message:
+        async with asyncio.timeout(SECONDS):
+            return await self._heard.get()
 
 
-async def test_an_old_console_is_answered(peer: QpiddPeer, join: Join) -> None:
-    """One that speaks AMQP 0-10: "exchange/key" to reply to, binary for strings, no app-id."""
-    agent = await join(peer.url)
-    asked = await listen(agent, Direct(NAME))
-    console = peer.bind("qmf.default.direct", "qmfc-v2-console.1")
-    peer.publish(
-        ProtonMessage(
-            address="qmf.default.direct",
-            subject=NAME,
-            reply_to="qmf.default.direct/qmfc-v2-console.1;{node:{type:topic}}",
-            correlation_id="1",
-            content_type=symbol("amqp/map"),
-            properties={"qmf.opcode": b"_query_request", "method": b"request"},
-            body={"_what": b"SCHEMA_ID"},
-        )
-    )
-    got = await first(asked)
-    assert got.properties["qmf.opcode"] == b"_query_request"
-    assert got.reply_to
-    assert agent.send(
-        ReplyTo(got.reply_to), Message(correlation_id="1", body=[{"_hash": uuid.UUID(int=3), "n": ULong(1)}])
-    )
-    await soon("the answer", lambda: console)
-    assert (console[0].address, console[0].subject) == ("qmf.default.direct", "qmfc-v2-console.1")
-    assert console[0].body == [{"_hash": uuid.UUID(int=3), "n": 1}]
-
-
-async def test_the_old_schema_handshake_is_bytes(peer: QpiddPeer, join: Join) -> None:
-    agent = await join(peer.url)
-    asked = await listen(agent, Direct(NAME))
-    console = peer.bind("amq.direct", "reply-host.1.1")
-    request = b"AM2S\0\0\0\1"
-    peer.publish(
-        ProtonMessage(
-            address="qmf.default.direct",
-            subject=NAME,
-            reply_to="amq.direct/reply-host.1.1",
-            content_type=symbol("x-application/qmf"),
-            inferred=True,
-            body=request,
-        )
-    )
-    got = await first(asked)
-    assert got.body == request
-    assert got.reply_to
-    assert agent.send(ReplyTo(got.reply_to), Message(body=b"AM2s", properties={"qmf.agent": NAME}))
-    await soon("the answer", lambda: console)
-    assert console[0].body == b"AM2s"
-    assert console[0].inferred, "it is a data section, not a value"
-
-
-async def test_broadcasts_by_pattern(peer: QpiddPeer, join: Join) -> None:
-    agent = await join(peer.url)
-    located = await listen(agent, Topic("console.#"))
-    heard = peer.bind("qmf.default.topic", "agent.ind.heartbeat.#")
-    peer.publish(ProtonMessage(address="qmf.default.topic", subject="console.request.agent_locate", body=[]))
-    assert (await first(located)).subject == "console.request.agent_locate"
-    assert agent.send(Topic("agent.ind.heartbeat.vdsm_org.vdsmd.h1"), Message(body={"_values": {}}, ttl=20))
-    assert agent.send(Topic("agent.ind.data.x"), Message(body=[]))
-    await soon("the heartbeat", lambda: heard)
-    assert [(message.subject, message.ttl) for message in heard] == [("agent.ind.heartbeat.vdsm_org.vdsmd.h1", 20)]
-
-
-async def test_only_its_own_answers_reach_a_console(peer: QpiddPeer, join: Join) -> None:
-    one, other = await join(peer.url), await join(peer.url)
-    mine, theirs = await listen(one, Inbox()), await listen(other, Inbox())
-    assert one.reply_address != other.reply_address
-    assert one.send(ReplyTo(f"{other.reply_address}"), Message(body={}))
-    await first(theirs)
-    assert mine == []
-
-
-async def test_every_connection_has_fresh_names(peer: QpiddPeer, join: Join) -> None:
-    """A name used twice would end the connection, and the old queue may still be there."""
-    agent = await join(peer.url)
-    asked = await listen(agent, Direct(NAME))
-    for round_number in range(3):
-        peer.cut_all()
-        await soon("it is down", lambda: not agent.up)
-        await agent.wait_up(10)
-        peer.publish(ProtonMessage(address="qmf.default.direct", subject=NAME, body={"round": round_number}))
-        await first(asked)
-        assert asked.pop().body == {"round": round_number}
-
-
-async def test_passwords(join: Join) -> None:
-    async with serving(QpiddPeer({"host": "good", "engine": "better"})) as peer:
-        agent = await join(f"amqp://host:good@127.0.0.1:{peer.port}")
-        engine = await join(f"amqp://engine:better@127.0.0.1:{peer.port}")
-        asked = await listen(agent, Direct(NAME))
-        assert engine.send(Direct(NAME), Message(body={}))
-        assert (await first(asked)).user_id == "engine"
-        bad = Bus(BusAddress.parse(f"amqp://host:bad@127.0.0.1:{peer.port}"))
-        await bad.open()
-        await soon("it is refused", lambda: "does not accept these credentials" in bad.failure)
-        await bad.close()
-
-
-async def test_a_user_id_that_nobody_verified_is_left_out(peer: QpiddPeer, join: Join) -> None:
-    agent = await join(peer.url)
-    asked = await listen(agent, Direct(NAME))
-    peer.publish(ProtonMessage(address="qmf.default.direct", subject=NAME, user_id=b"engine", body={}))
-    assert (await first(asked)).user_id is None
-
-
-async def test_a_broker_nobody_knows(peer: QpiddPeer, join: Join) -> None:
-    peer.product = "Acme"
-    bus = Bus(BusAddress.parse(peer.url))
+@asynccontextmanager
+async def joined(bus: Bus) -> AsyncIterator[Bus]:
     await bus.open()
-    await soon("it says so", lambda: "calls itself Acme 1.39.0" in bus.failure)
-    await bus.close()
-    await join(f"{peer.url}?profile=qpidd")
+    try:
+        await bus.wait_up(SECONDS)
+        yield bus
+    finally:
+        await bus.close()
+
+
+def bus(broker: QpiddPeer, user: str) -> Bus:
+    return Bus(BusAddress.parse(broker.url(user)))
+
+
+async def test_a_request_and_its_answer_between_two_peers_of_1_0(broker: QpiddPeer) -> None:
+    agent, console, asked, told = bus(broker, "agent"), bus(broker, "console"), Ear(), Ear()
+    agent.listen(Direct("a:b:c"), asked)
+    console.listen(Inbox(), told)
+    async with joined(agent), joined(console):
+        reply_to = console.reply_address
+        assert reply_to
+        sent = Message(reply_to=reply_to, correlation_id=ULong(7), content_type="amqp/map", body={"a": ULong(1)})
+        assert console.send(Direct("a:b:c"), sent)
+        request = await asked.next()
+        assert (request.user_id, request.reply_to, request.correlation_id) == ("console", reply_to, 7)
+        assert agent.send(ReplyTo(reply_to), Message(correlation_id=request.correlation_id, body=[{"b": True}]))
+        answer = await told.next()
+        assert (answer.user_id, answer.correlation_id, answer.body) == ("agent", 7, [{"b": True}])
+
+
+async def test_a_broadcast_reaches_who_listens_to_its_key(broker: QpiddPeer) -> None:
+    agent, console, ear, other = bus(broker, "agent"), bus(broker, "console"), Ear(), Ear()
+    console.listen(Topic("agent.ind.event.#"), other)
+    console.listen(Topic("agent.ind.*.x"), ear)
+    async with joined(agent), joined(console):
+        for key in ("agent.ind.data", "agent.ind.data.y", "agent.ind.data.x"):
+            assert agent.send(Topic(key), Message(body={"key": key}))
+        assert (await ear.next()).body == {"key": "agent.ind.data.x"}
+        assert agent.send(Topic("agent.ind.event.a.b"), Message(body={}))
+        assert (await other.next()).subject == "agent.ind.event.a.b"
+
+
+async def test_an_old_consoles_reply_address_is_an_exchange_and_a_key(broker: QpiddPeer) -> None:
+    agent, asked, console = bus(broker, "agent"), Ear(), broker.console()
+    agent.listen(Direct("a:b:c"), asked)
+    async with joined(agent):
+        for number, reply in enumerate(
+            ("qmf.default.direct/console.1", "qmf.default.topic/direct.2", "amq.direct/reply-3;{mode:consume}")
+        ):
+            exchange, _, key = reply.partition(";")[0].partition("/")
+            console.bind(exchange, key)
+            request = ProtonMessage(
+                {"_what": b"OBJECT"}, reply_to=reply, correlation_id=str(number), properties={"qmf.opcode": b"x"}
+            )
+            request.content_type = symbol("amqp/map")
+            console.send("qmf.default.direct", "a:b:c", request)
+            heard = await asked.next()
+            assert (heard.reply_to, heard.body, heard.properties) == (reply, {"_what": b"OBJECT"}, {"qmf.opcode": b"x"})
+            assert agent.send(ReplyTo(reply), Message(correlation_id=heard.correlation_id, body={"n": ULong(5)}))
+            answer = await asyncio.to_thread(console.answer, str(number))
+            assert (answer.exchange, answer.key) == (exchange, key)
+            assert (answer.body, type(answer.body["n"])) == ({"n": 5}, ulong)
+
+
+async def test_all_is_attached_again_after_the_broker_was_gone(broker: QpiddPeer) -> None:
+    agent, asked, console = bus(broker, "agent"), Ear(), broker.console()
+    agent.listen(Direct("a:b:c"), asked)
+    ups: list[None] = []
+    agent.watch(lambda: ups.append(None), lambda reason: None)
+    async with joined(agent):
+        for number in range(2, 5):
+            await asyncio.to_thread(broker.cut, refuse=True)
+            await asyncio.to_thread(broker.listen)
+            async with asyncio.timeout(SECONDS):
+                while len(ups) < number:
+                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(console.send, "qmf.default.direct", "a:b:c", ProtonMessage({"n": number}))
+            assert (await asked.next()).body == {"n": number}
+
+
+async def test_a_wrong_password_is_told(broker: QpiddPeer) -> None:
+    stranger = Bus(BusAddress.parse(f"amqp://agent:wrong@127.0.0.1:{broker.port}"))
+    await stranger.open()
+    async with asyncio.timeout(SECONDS):
+        while "refuses agent" not in stranger.failure:
+            await asyncio.sleep(0.01)
+    assert not stranger.up
+    await stranger.close()
+
+
+async def test_the_broker_notes_what_would_cost_old_consoles_their_connections() -> None:
+    with QpiddPeer() as broker:
+        agent = bus(broker, "")
+        async with joined(agent):
+            for body in ({"a": "x" * 65_536}, {"k" * 256: 1}, [{"b": [{1: 2}]}]):
+                assert agent.send(Topic("a"), Message(body=body))
+            assert agent.send(Topic("a"), Message(body={"a": "x" * 65_535, "b": b"x" * 70_000}))
+            assert agent.send(ReplyTo("nowhere"), Message())
+            async with asyncio.timeout(SECONDS):
+                while not broker.dropped:
+                    await asyncio.sleep(0.01)
+        assert broker.poison == ["a text of 65536 bytes", f"the key '{'k' * 39}", "the key 1"]

@@ -1,24 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""As much of Apache Qpid's C++ broker as a QMF agent meets over AMQP 1.0, with its ways, in the test's own event loop.
+"""A broker that behaves over AMQP 1.0 as qpidd does, for tests: its two QMF exchanges, and what is odd about it.
 
-Its ways, which are not those of the standard: an exchange delivers nothing to a link without a binding filter, which it
-does not echo; such deliveries come settled; `to` is an exchange or a queue, and anything with a slash is dropped in
-silence, as is what no binding takes; a queue is called after container and link, so that one link name twice ends the
-connection. Messages of AMQP 0-10 peers have binary for strings and "exchange/key" for a reply address.
+- A subscription to an exchange needs a binding filter, which is not echoed; without one nothing arrives.
+- Its queue is named after container and link: the same name twice ends the connection.
+- Deliveries from an exchange are settled before they are sent unless the receiver asked otherwise.
+- "exchange/key" is where consoles of AMQP 0-10 want answers; sent to as an address it is dropped without a word.
+- A message with certain values would cost every such console its connection. They are noted in `poison`.
+- A `user_id` that is not the sender's ends the sender's session; what cannot be routed is accepted and forgotten.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import struct
+import threading
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 from proton import (
-    UNDESCRIBED,
     Array,
     Collector,
     Condition,
@@ -28,356 +32,459 @@ from proton import (
     Described,
     Event,
     Link,
-    Message,
     PropertyDict,
     Receiver,
     Sender,
+    Session,
     Terminus,
     Transport,
+    char,
     symbol,
     ubyte,
     ulong,
 )
+from proton import Message as ProtonMessage
 
-EXCHANGES = {"qmf.default.direct": "direct", "qmf.default.topic": "topic", "amq.direct": "direct", "amq.topic": "topic"}
-FILTERS = {
-    "apache.org:legacy-amqp-direct-binding:string": "direct",
-    "apache.org:legacy-amqp-topic-binding:string": "topic",
-}
+from .until import until
 
-
-def matches(pattern: list[str], key: list[str]) -> bool:
-    if not pattern:
-        return not key
-    if pattern[0] == "#":
-        return any(matches(pattern[1:], key[skipped:]) for skipped in range(len(key) + 1))
-    return bool(key) and pattern[0] in ("*", key[0]) and matches(pattern[1:], key[1:])
+EXCHANGES = {"qmf.default.topic": True, "qmf.default.direct": False, "amq.topic": True, "amq.direct": False}
+"""And whether their keys are patterns."""
+FILTERS = ("apache.org:legacy-amqp-topic-binding:string", "apache.org:legacy-amqp-direct-binding:string")
+CREDIT = 1000
+_SASL = b"AMQP\x03\x01\x00\x00"
+_FRAME = struct.Struct(">IBBxx")
 
 
-@dataclass
-class Queue:
-    """`deliver` is called for each message; `bindings` are pairs of exchange and key."""
+class Heard:
+    """One message as it reaches a console of AMQP 0-10."""
 
-    deliver: Callable[[bytes, Message], None]
-    bindings: list[tuple[str, str]] = field(default_factory=list)
+    def __init__(self, exchange: str, key: str, raw: bytes) -> None:
+        self.exchange = exchange
+        self.key = key
+        self.message = ProtonMessage()
+        self.message.decode(raw)
 
-    def takes(self, exchange: str, key: str) -> bool:
-        for bound, pattern in self.bindings:
-            if bound == exchange:
-                if EXCHANGES[exchange] == "direct" and pattern == key:
-                    return True
-                if EXCHANGES[exchange] == "topic" and matches(pattern.split("."), key.split(".")):
-                    return True
-        return False
+    @property
+    def opcode(self) -> object:
+        return (self.message.properties or {}).get("qmf.opcode")
+
+    @property
+    def body(self) -> Any:
+        return self.message.body
+
+
+class OldConsole:
+    """A peer of AMQP 0-10, inside the broker: what it sends reaches receivers of 1.0 as qpidd translates it."""
+
+    def __init__(self, broker: QpiddPeer) -> None:
+        self._broker = broker
+        self.heard: list[Heard] = []
+
+    def bind(self, exchange: str, key: str) -> None:
+        self._broker.run(lambda: self._broker.bind(exchange, key, self._hear))
+
+    def send(self, exchange: str, key: str, message: ProtonMessage) -> None:
+        message.address, message.subject = exchange, key
+        raw = message.encode()
+        self._broker.run(lambda: self._broker.route(exchange, key, raw))
+
+    def wait(self, what: str, accept: Callable[[Heard], object]) -> Heard:
+        return until(what, lambda: next((one for one in list(self.heard) if accept(one)), None), every=0.01)
+
+    def answer(self, correlation: object, accept: Callable[[Heard], object] = bool) -> Heard:
+        return self.wait(
+            f"an answer to {correlation}", lambda one: one.message.correlation_id == correlation and accept(one)
+        )
+
+    def _hear(self, exchange: str, key: str, raw: bytes) -> None:
+        self.heard.append(Heard(exchange, key, raw))
+
+
+Bound = Callable[[str, str, bytes], None]
 
 
 class QpiddPeer:
-    """`users` are their passwords; without any, everybody is let in and no user_id is looked at."""
+    """Has a thread of its own. `users`: passwords by name; nobody needs one when there are none."""
 
-    def __init__(self, users: dict[str, str] | None = None) -> None:
-        self.users = users
-        self.credit = 1000
-        self.product, self.version = "qpid-cpp", "1.39.0"
-        self.queues: dict[str, Queue] = {}
-        self.links: set[str] = set()  # every name there ever was
-        self.clients: list[Client] = []
-        self.connected = 0
-        self.routed = 0
-        self.lost: list[Message] = []  # that no binding took
-        self.poison: list[str] = []  # what would have ended the connections of AMQP 0-10 consumers
-        self.accepts = True
+    def __init__(self, users: Mapping[str, str] | None = None) -> None:
+        self.users = users or {}
+        self.poison: list[str] = []
+        self.dropped: list[str] = []  # addresses that lead nowhere
+        self.connections: set[_Peer] = set()
+        self.queues: dict[str, Bound] = {}
+        self._bindings: list[tuple[str, str, Bound]] = []
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="qpidd", daemon=True)
+        self._server: asyncio.Server | None = None
         self.port = 0
 
-    @property
-    def url(self) -> str:
-        return f"amqp://127.0.0.1:{self.port}"
+    def __enter__(self) -> QpiddPeer:
+        self._thread.start()
+        self.listen()
+        return self
 
-    def bind(self, exchange: str, key: str, name: str = "") -> list[Message]:
-        """What comes there, as the peer itself sees it: the mail of a console in the test."""
-        mail: list[Message] = []
-        queue = Queue(lambda _, message: mail.append(message), [(exchange, key)])
-        self.queues[name or f"peer_{uuid.uuid4().hex}"] = queue
-        return mail
+    def __exit__(self, *_: object) -> None:
+        self.run(self._close)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
 
-    def publish(self, message: Message) -> None:
-        """By `address` and `subject`, as anybody's."""
-        self.route(message.encode(), message)
+    def url(self, user: str = "") -> str:
+        who = f"{user}:{self.users[user]}@" if user else ""
+        return f"amqp://{who}127.0.0.1:{self.port}"
 
-    def route(self, data: bytes, message: Message) -> None:
-        self.routed += 1
-        self.poison += poisonous(message.body)
-        to, key = message.address or "", message.subject or ""
-        if to in EXCHANGES:
-            taken = [queue for queue in self.queues.values() if queue.takes(to, key)]
+    def console(self) -> OldConsole:
+        return OldConsole(self)
+
+    def listen(self) -> None:
+        """On the same port as before, if there was one."""
+
+        async def listen() -> None:
+            self._server = await self._loop.create_server(lambda: _Peer(self), "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+        asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
+
+    def cut(self, *, refuse: bool = False) -> None:
+        """Break every connection as a broker that is killed does; with `refuse`, until `listen`."""
+        self.run(lambda: self._cut(refuse))
+
+    def run(self, action: Callable[[], object]) -> None:
+        """In the broker's thread."""
+        done: Future[None] = Future()
+
+        def act() -> None:
+            try:
+                action()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self._loop.call_soon_threadsafe(act)
+        done.result(10)
+
+    def bind(self, exchange: str, key: str, bound: Bound) -> None:
+        self._bindings.append((exchange, key, bound))
+
+    def unbind(self, bound: Bound) -> None:
+        self._bindings = [one for one in self._bindings if one[2] is not bound]
+
+    def route(self, exchange: str, key: str, raw: bytes) -> None:
+        bound = {
+            id(to): to
+            for name, pattern, to in self._bindings
+            if name == exchange and (matches(pattern, key) if EXCHANGES[exchange] else pattern == key)
+        }
+        for to in bound.values():
+            to(exchange, key, raw)
+
+    def take(self, node: str | None, raw: bytes) -> None:
+        """One message from a sender whose target is `node`, None for the anonymous one."""
+        message = ProtonMessage()
+        message.decode(raw)
+        self.poison += poison_in(message)
+        where, key = node or message.address or "", message.subject or ""
+        if where in EXCHANGES:
+            self.route(where, key, raw)
+        elif where in self.queues:
+            self.queues[where]("", key, raw)
         else:
-            taken = [self.queues[to]] if to in self.queues else []
-        for queue in taken:
-            queue.deliver(data, message)
-        if not taken:
-            self.lost.append(message)
+            self.dropped.append(where)
 
-    def cut_all(self) -> None:
-        for client in list(self.clients):
-            client.cut()
+    def _cut(self, refuse: bool) -> None:
+        if refuse and self._server:
+            self._server.close()
+        for one in list(self.connections):
+            one.abort()
 
-    def admit(self, client: Client) -> None:
-        self.clients.append(client)
-        self.connected += 1
+    def _close(self) -> None:
+        self._cut(refuse=True)
 
 
-def poisonous(value: Any) -> list[str]:
-    match value:
-        case str() if len(value.encode()) >= 65536:
-            return [f"a string of {len(value)} characters"]
-        case dict():
-            keys = [f"the key {key!r:.40}" for key in value if not isinstance(key, str) or len(key.encode()) >= 256]
-            return keys + [found for item in value.values() for found in poisonous(item)]
-        case list():
-            return [found for item in value for found in poisonous(item)]
-    return []
+class _Peer(asyncio.Protocol):
+    """One connection."""
 
-
-class Client(asyncio.Protocol):
-    """One connection: SASL of its own, since Proton's server side knows no passwords without Cyrus; then Proton."""
-
-    def __init__(self, peer: QpiddPeer) -> None:
-        self.peer = peer
-        self.user = ""
-        self.receiving: dict[str, Sender] = {}  # our end sends
-        self.parts: dict[str, bytes] = {}
-        self.reading = True
-        self._in = b""
-        self._stage = "header"
+    def __init__(self, broker: QpiddPeer) -> None:
+        self._broker = broker
+        self._buffer = b""
+        self._user: str | None = None
+        self._wire: asyncio.Transport | None = None
         self._collector = Collector()
         self._connection = Connection()
         self._connection.collect(self._collector)
         self._engine = Transport(Transport.SERVER)
         self._engine.bind(self._connection)
-        self._engine.idle_timeout = 60.0
-        self._wire: asyncio.Transport | None = None
+        self._queues: dict[Link, _Queue] = {}
+        self._names: set[str] = set()
 
-    def connection_made(self, wire: asyncio.BaseTransport) -> None:
-        assert isinstance(wire, asyncio.Transport)
-        self._wire = wire
-        if not self.peer.accepts:
-            wire.abort()
-            return
-        self.peer.admit(self)
-
-    def connection_lost(self, problem: Exception | None) -> None:
-        self._wire = None
-        if self in self.peer.clients:
-            self.peer.clients.remove(self)
-        for name in self.receiving:
-            self.peer.queues.pop(name, None)
-
-    def cut(self) -> None:
+    def abort(self) -> None:
         if self._wire:
             self._wire.abort()
 
-    def stop_reading(self) -> None:
-        """The other side's bytes pile up, as those of a broker that hangs."""
-        assert self._wire
-        self._wire.pause_reading()
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._wire = transport
+        self._broker.connections.add(self)
+        self._tick()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire = None
+        self._broker.connections.discard(self)
+        for queue in self._queues.values():
+            queue.end()
 
     def data_received(self, data: bytes) -> None:
-        if self._stage != "amqp":
-            data = self._authenticate(data)
-        while data:
-            room = self._engine.capacity()
-            if room <= 0:
-                break
+        if self._user is None:
+            self._buffer += data
+            data = self._authenticate()
+        if self._user is not None:
+            self._push(data)
+        self.flush()
+
+    def _authenticate(self) -> bytes:
+        """SASL, the server's side; returns what follows it."""
+        if self._buffer.startswith(_SASL):
+            mechanisms = ["PLAIN"] if self._broker.users else ["ANONYMOUS", "PLAIN"]
+            named = Array(None, Data.SYMBOL, *(symbol(name) for name in mechanisms))
+            self._write(_SASL + _frame(0x40, [named]))
+            self._buffer = self._buffer[len(_SASL) :]
+        if len(self._buffer) < 8 or len(self._buffer) < (size := _FRAME.unpack_from(self._buffer)[0]):
+            return b""
+        frame, rest = self._buffer[8:size], self._buffer[size:]
+        mechanism, response = _decode_init(frame)
+        user, _, password = response.decode().lstrip("\0").partition("\0")
+        fine = self._broker.users.get(user) == password if mechanism == "PLAIN" else not self._broker.users
+        self._write(_frame(0x44, [ubyte(0 if fine else 1)]))
+        if fine:
+            self._user = user if mechanism == "PLAIN" else "anonymous"
+        elif self._wire:
+            self._wire.close()
+        return rest if fine else b""
+
+    def _push(self, data: bytes) -> None:
+        while data and (room := self._engine.capacity()) > 0:
             self._engine.push(data[:room])
             data = data[room:]
             self._handle_events()
-        if self._stage == "amqp":
-            self.flush()
+        self._handle_events()
 
     def flush(self) -> None:
-        self._handle_events()
-        self._engine.tick(asyncio.get_running_loop().time())
         while self._wire and (size := self._engine.pending()) > 0:
-            self._wire.write(bytes(self._engine.peek(size) or b""))
-            self._engine.pop(size)
+            data = self._engine.peek(size) or b""
+            self._engine.pop(len(data))
+            self._write(bytes(data))
+            self._handle_events()
         if self._wire and self._engine.pending() < 0:
             self._wire.close()
 
-    def _authenticate(self, data: bytes) -> bytes:
-        assert self._wire
-        self._in += data
-        if self._stage == "header" and len(self._in) >= 8:
-            self._in = self._in[8:]
-            self._stage = "init"
-            names = [symbol("PLAIN")] + ([] if self.peer.users else [symbol("ANONYMOUS")])
-            self._wire.write(b"AMQP\x03\x01\x00\x00" + _sasl_frame(0x40, [_symbols(names)]))
-        if self._stage == "init" and len(self._in) >= 4:
-            size = struct.unpack(">I", self._in[:4])[0]
-            if len(self._in) >= size:
-                mechanism, response, *_ = _sasl_fields(self._in[8:size])
-                self._in = self._in[size:]
-                good = self._is_known(str(mechanism), bytes(response))
-                self._wire.write(_sasl_frame(0x44, [ubyte(0 if good else 1)]))
-                self._stage = "amqp" if good else "refused"
-                if not good:
-                    self._wire.close()
-        if self._stage != "amqp":
-            return b""
-        rest, self._in = self._in, b""
-        return rest
+    def _write(self, data: bytes) -> None:
+        if self._wire:
+            self._wire.write(data)
 
-    def _is_known(self, mechanism: str, response: bytes) -> bool:
-        if mechanism == "PLAIN":
-            _, user, password = response.decode().split("\0")
-            self.user = user
-            return self.peer.users is None or self.peer.users.get(user) == password
-        return self.peer.users is None
+    def _tick(self) -> None:
+        if self._wire:
+            self._engine.tick(time.monotonic())
+            if self._user is not None:
+                self.flush()
+            asyncio.get_running_loop().call_later(0.5, self._tick)
 
     def _handle_events(self) -> None:
         while event := self._collector.peek():
             kind, subject = event.type, event.context
             if kind == Event.CONNECTION_REMOTE_OPEN:
                 self._connection.container = "qpidd"
-                said = {symbol("product"): self.peer.product, symbol("version"): self.peer.version}
-                self._connection.properties = PropertyDict(said)
+                self._connection.properties = PropertyDict({symbol("product"): "qpid-cpp", symbol("version"): "1.39.0"})
                 self._connection.open()
             elif kind == Event.CONNECTION_REMOTE_CLOSE:
                 self._connection.close()
-            elif kind == Event.SESSION_REMOTE_OPEN:
+            elif isinstance(subject, Session) and kind == Event.SESSION_REMOTE_OPEN:
                 subject.open()
-            elif kind == Event.SESSION_REMOTE_CLOSE:
-                subject.close()
-            elif kind == Event.LINK_REMOTE_OPEN:
-                self._attach(subject)
-            elif kind in (Event.LINK_REMOTE_CLOSE, Event.LINK_REMOTE_DETACH):
-                self.peer.queues.pop(self._queue_name(subject), None)
+            elif isinstance(subject, Session) and kind == Event.SESSION_REMOTE_CLOSE:
                 subject.close()
             elif isinstance(subject, Delivery):
-                self._deliver(subject)
+                self._on_delivery(subject)
+            elif isinstance(subject, Link):
+                self._on_link(kind, subject)
             self._collector.pop()
 
-    def _attach(self, link: Link) -> None:
-        if link.name in self.peer.links:
-            self._connection.condition = Condition("amqp:internal-error", f"link {link.name} exists")
-            self._connection.close()
-            return
-        self.peer.links.add(link.name)
-        if isinstance(link, Sender):
-            self._attach_receiver(link)
-        else:
-            assert isinstance(link, Receiver)
-            self._attach_sender(link)
+    def _on_link(self, kind: object, link: Link) -> None:
+        if kind == Event.LINK_REMOTE_OPEN:
+            if isinstance(link, Receiver):
+                self._accept_sender(link)
+            else:
+                self._accept_receiver(link)
+        elif kind == Event.LINK_FLOW and link in self._queues:
+            self._queues[link].pump()
+        elif kind in (Event.LINK_REMOTE_CLOSE, Event.LINK_REMOTE_DETACH):
+            if queue := self._queues.pop(link, None):
+                queue.end()
+            link.close()
 
-    def _attach_receiver(self, link: Sender) -> None:
-        asked, name = link.remote_source, self._queue_name(link)
-        queue = Queue(lambda data, _: self._pass_on(link, data))
-        if asked.dynamic:
-            name = f"temp_{uuid.uuid4().hex}"
+    def _accept_sender(self, link: Receiver) -> None:
+        node = link.remote_target.address
+        if node is not None and node not in EXCHANGES and node not in self._broker.queues:
+            self._refuse(link, node)
+            return
+        link.target.type = Terminus.TARGET
+        _name(link.target, node)
+        _name(link.source, link.remote_source.address)
+        link.open()
+        link.flow(CREDIT)
+
+    def _accept_receiver(self, link: Sender) -> None:
+        source = link.remote_source
+        if source.dynamic:
             link.source.dynamic = True
-            link.source.address = name
-        elif asked.address in EXCHANGES:
-            link.source.address = asked.address
-            link.snd_settle_mode = Link.SND_SETTLED
-            queue.bindings = [(asked.address, _binding(asked, EXCHANGES[asked.address]))]
+            name, settled = str(uuid.uuid4()), False
+        elif source.address in EXCHANGES:
+            name = f"{self._connection.remote_container}_{link.name}"
+            settled = link.remote_snd_settle_mode != Link.SND_UNSETTLED
+            if name in self._names:
+                self._connection.condition = Condition("amqp:resource-locked", f"the queue {name} is in use")
+                self._connection.close()
+                return
+            self._names.add(name)
         else:
-            self._refuse(link, f"Node not found: {asked.address}")
+            self._refuse(link, source.address)
             return
-        link.target.copy(link.remote_target)
-        self.receiving[name] = link
-        self.peer.queues[name] = queue
+        _name(link.source, name if source.dynamic else source.address)
+        _name(link.target, link.remote_target.address)
+        queue = self._queues[link] = _Queue(self, self._broker, link, name, settled)
+        self._broker.queues[name] = queue.put
+        if source.address in EXCHANGES:
+            self._broker.bind(source.address, _binding_key(source.filter), queue.put)
         link.open()
 
-    def _attach_sender(self, link: Receiver) -> None:
-        address = link.remote_target.address
-        known = address is None or address in EXCHANGES or address in self.peer.queues
-        if link.remote_target.type == Terminus.UNSPECIFIED or not known:
-            self._refuse(link, f"Node not found: {address}")
-            return
-        link.source.copy(link.remote_source)
-        link.target.copy(link.remote_target)
+    def _refuse(self, link: Link, node: str) -> None:
         link.open()
-        link.flow(self.peer.credit)
-
-    def _refuse(self, link: Link, why: str) -> None:
-        link.open()
-        link.condition = Condition("amqp:not-found", why)
+        link.condition = Condition("amqp:not-found", f"no node is called {node}")
         link.close()
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _on_delivery(self, delivery: Delivery) -> None:
         link = delivery.link
         if isinstance(link, Sender):
-            if delivery.settled or delivery.remote_state:
+            if delivery.remote_state or delivery.settled:
                 delivery.settle()
             return
-        self.parts[link.name] = self.parts.get(link.name, b"") + (link.recv(delivery.pending) or b"")
-        if delivery.partial:
+        if delivery.partial or not delivery.readable:
             return
-        data = self.parts.pop(link.name)
+        raw = bytes(link.recv(delivery.pending) or b"")
         link.advance()
-        if link.credit < self.peer.credit // 2:
-            link.flow(self.peer.credit - link.credit)
-        message = Message()
-        message.decode(data)
-        if self.peer.users and message.user_id and bytes(message.user_id).decode() != self.user:
-            link.condition = Condition("amqp:unauthorized-access", "wrong user id")
+        if not self._may_send(raw):
+            link.condition = Condition("amqp:unauthorized-access", "the user id of a message is not its sender's")
             link.close()
             return
-        if link.remote_target.address:
-            message.address = link.remote_target.address
-        self.peer.route(data, message)
         if not delivery.settled:
             delivery.update(Delivery.ACCEPTED)
         delivery.settle()
+        link.flow(1)
+        self._broker.take(link.remote_target.address, raw)
 
-    def _pass_on(self, link: Sender, data: bytes) -> None:
-        delivery = link.delivery(uuid.uuid4().hex)
-        link.stream(data)
-        link.advance()
-        if link.snd_settle_mode == Link.SND_SETTLED:
-            delivery.settle()
-        asyncio.get_running_loop().call_soon(self.flush)
-
-    def _queue_name(self, link: Link) -> str:
-        return f"{self._connection.remote_container}_{link.name}"
+    def _may_send(self, raw: bytes) -> bool:
+        message = ProtonMessage()
+        message.decode(raw)
+        return not message.user_id or bytes(message.user_id).decode() == self._user
 
 
-def _binding(source: Terminus, kind: str) -> str:
-    data = source.filter
+class _Queue:
+    """What waits for one receiver."""
+
+    _tags = itertools.count()
+
+    def __init__(self, peer: _Peer, broker: QpiddPeer, link: Sender, name: str, settled: bool) -> None:
+        self._peer = peer
+        self._broker = broker
+        self._link = link
+        self._name = name
+        self._settled = settled
+        self._waiting: deque[bytes] = deque()
+        self.put: Bound = self._put  # one object, to be found again
+
+    def _put(self, exchange: str, key: str, raw: bytes) -> None:
+        self._waiting.append(raw)
+        self.pump()
+        self._peer.flush()
+
+    def pump(self) -> None:
+        while self._waiting and self._link.credit > 0:
+            delivery = self._link.delivery(str(next(self._tags)))
+            self._link.send(self._waiting.popleft())
+            self._link.advance()
+            if self._settled:
+                delivery.settle()
+
+    def end(self) -> None:
+        self._broker.queues.pop(self._name, None)
+        self._broker.unbind(self.put)
+
+
+def _name(end: Terminus, address: str | None) -> None:
+    if address is not None:
+        end.address = address
+
+
+def matches(pattern: str, key: str) -> bool:
+    """Keys of a topic exchange: `*` is one word, `#` any number of them."""
+    return _match(pattern.split("."), key.split("."))
+
+
+def _match(pattern: list[str], words: list[str]) -> bool:
+    if not pattern:
+        return not words
+    if pattern[0] == "#":
+        return any(_match(pattern[1:], words[at:]) for at in range(len(words) + 1))
+    return bool(words) and pattern[0] in ("*", words[0]) and _match(pattern[1:], words[1:])
+
+
+def _binding_key(data: Data) -> str:
+    """Without a filter it is the empty one."""
     data.rewind()
-    found = data.get_object() if data.next() else {}
-    for value in (found or {}).values():
-        if isinstance(value, Described) and FILTERS.get(str(value.descriptor)) == kind:
-            return str(value.value)
+    found = data.get_object() if data.next() else None
+    for one in (found or {}).values():
+        if isinstance(one, Described) and str(one.descriptor) in FILTERS:
+            return str(one.value)
     return ""
 
 
-def _symbols(names: list[symbol]) -> Any:
-    return Array(UNDESCRIBED, Data.SYMBOL, *names)
+def poison_in(message: ProtonMessage) -> list[str]:
+    """What costs a consumer of AMQP 0-10 its connection."""
+    found = [
+        f"the {name} of {len(text.encode())} bytes"
+        for name, text in (("subject", message.subject), ("reply-to", message.reply_to))
+        if text and len(text.encode()) > 255
+    ]
+    return found + list(_poison(message.properties or {}, 256)) + list(_poison(message.body, 65_536))
 
 
-def _sasl_frame(code: int, fields: list[Any]) -> bytes:
+def _poison(value: Any, limit: int) -> Iterator[str]:
+    match value:
+        case char():
+            yield f"the character {value!r}"
+        case str() if len(value.encode()) >= limit:
+            yield f"a text of {len(value.encode())} bytes"
+        case dict():
+            for key, one in value.items():
+                if not isinstance(key, str) or len(key.encode()) >= 256:
+                    yield f"the key {key!r:.40}"
+                yield from _poison(one, limit)
+        case list():
+            for one in value:
+                yield from _poison(one, limit)
+
+
+def _frame(code: int, fields: list[Any]) -> bytes:
     data = Data()
     data.put_object(Described(ulong(code), fields))
     body = data.encode()
-    return struct.pack(">IBBH", 8 + len(body), 2, 1, 0) + body
+    return _FRAME.pack(_FRAME.size + len(body), 2, 1) + body
 
 
-def _sasl_fields(frame: bytes) -> list[Any]:
+def _decode_init(frame: bytes) -> tuple[str, bytes]:
+    """The mechanism and the response; which is a view of the data, and good for only as long as that is there."""
     data = Data()
     data.decode(frame)
     data.rewind()
     data.next()
-    # Proton's binary is a view into `data`, which does not outlive this.
-    return [bytes(value) if isinstance(value, memoryview) else value for value in data.get_object().value]
-
-
-@contextlib.asynccontextmanager
-async def serving(peer: QpiddPeer) -> AsyncIterator[QpiddPeer]:
-    """On a port of 127.0.0.1, until left."""
-    server = await asyncio.get_running_loop().create_server(lambda: Client(peer), "127.0.0.1", peer.port)
-    peer.port = server.sockets[0].getsockname()[1]
-    try:
-        yield peer
-    finally:
-        server.close()
-        peer.cut_all()
-        await server.wait_closed()
+    mechanism, response = data.get_object().value[:2]
+    return str(mechanism), bytes(response or b"")
