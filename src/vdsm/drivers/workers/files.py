@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that touches the files of one root, so that storage that hangs hangs nothing else.
 
-It runs with the standard library alone: a start takes some 20 ms. The daemon's side of it is `files.py`.
+It runs with the standard library alone, so that it starts in some 20 ms. The daemon's side is `LinuxFiles`.
 """
 
 import contextlib
