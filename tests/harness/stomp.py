@@ -233,7 +233,7 @@ class PythonClient(StompClient):
 
 
 class Wired(Daemon):
-    """A host, simulated if no `uri` is given, with a plain port of 127.0.0.1 and a TLS port of `listen`, both free ones."""
+    """A host, simulated without a `uri`, with a plain port of 127.0.0.1 and a TLS port of `listen`, both free ones."""
 
     def __init__(self, home: Path, prefix: str, more: str = "", *, listen: str = "127.0.0.1", uri: str = "") -> None:
         self.state = home / "state"
