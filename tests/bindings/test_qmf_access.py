@@ -178,10 +178,11 @@ def _deep(levels: int) -> list[Any]:
     return value
 
 
+ANSWER = {"qmf.opcode": "_method_response", "qmf.agent": "x"}
 NONSENSE: dict[str, tuple[dict[str, Any], bool]] = {
     "no opcode": ({"properties": {}, "body": {"a": 1}}, False),
     "an unknown opcode": ({"properties": {"qmf.opcode": "_fly_request"}, "body": {}}, True),
-    "an answer": ({"properties": {"qmf.opcode": "_method_response", "qmf.agent": "x"}, "body": {"_arguments": {}}}, False),
+    "an answer": ({"properties": ANSWER, "body": {"_arguments": {}}}, False),
     "no body": ({"body": None}, True),
     "a list for a map": ({"body": [{"_method_name": "ping2"}]}, True),
     "no method": ({"body": {"_arguments": {}}}, True),

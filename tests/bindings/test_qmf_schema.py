@@ -22,7 +22,7 @@ from vdsm.bindings.qmf.types import shape_of
 from vdsm.contract import VERBS, AnyVerb, Kind
 from vdsm.contract.events import EVENTS, Gap
 from vdsm.contract.host_capabilities import Capabilities
-from vdsm.contract.types import Bytes, MiB, Secret, Seconds, Uuid
+from vdsm.contract.types import Bytes, MiB, Seconds, Secret, Uuid
 from vdsm.contract.vm_info import Accelerator, ExitReason
 from vdsm.protocols.qmf2 import forms, schema_v1
 from vdsm.protocols.qmf2.model import Direction, OldSchemaRequest, SchemaFilter, SchemaId, Severity, Type
@@ -144,6 +144,9 @@ def test_both_forms_of_a_schema_are_read_back(schema: Any) -> None:
 # ---- types -----------------------------------------------------------------------------------------------------------
 
 
+Things = Annotated[int, Meta(ge=1, description="Things.")]
+
+
 @pytest.mark.parametrize(
     ("hint", "said"),
     [
@@ -152,7 +155,7 @@ def test_both_forms_of_a_schema_are_read_back(schema: Any) -> None:
         (MiB, {"type": Type.INT, "unit": "MiB", "unsigned": True}),
         (Bytes, {"type": Type.INT, "unit": "bytes", "unsigned": True}),
         (Seconds | None, {"type": Type.FLOAT, "unit": "seconds", "optional": True}),
-        (Annotated[int, Meta(ge=1, description="Things.")], {"type": Type.INT, "unsigned": True, "description": "Things."}),
+        (Things, {"type": Type.INT, "unsigned": True, "description": "Things."}),
         (Secret, {"type": Type.STRING}),
         (Uuid, {"type": Type.STRING, "description": "A UUID in lower case with dashes."}),
         (Accelerator, {"type": Type.STRING}),

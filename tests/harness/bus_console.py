@@ -13,7 +13,7 @@ import msgspec
 
 from harness.until import BUSY
 from vdsm.amqp.address import BusAddress
-from vdsm.amqp.broker import Broker
+from vdsm.amqp.bus import Bus
 from vdsm.amqp.places import Direct, Inbox, Topic
 from vdsm.protocols.amqp import Message
 from vdsm.protocols.qmf2 import writing
@@ -52,7 +52,7 @@ class Console:
     """It knows one agent by name. `heard` is every indication of that agent, in order."""
 
     def __init__(self, url: str, agent: str) -> None:
-        self.bus = Broker(BusAddress.parse(url))
+        self.bus = Bus(BusAddress.parse(url))
         self.agent = agent
         self.heard: list[Heartbeat | DataIndication | EventIndication] = []
         self.answers: dict[object, list[Any]] = {}  # by correlation id, all that ever came
@@ -106,7 +106,8 @@ class Console:
         return answer.arguments
 
     def calling(self, method: str, on: str = "", **arguments: Any) -> Message:
-        call = MethodCall(method, ObjectId(on, self.agent) if on else None, arguments)
+        target = ObjectId(on, self.agent) if on else None
+        call = MethodCall(name=method, object_id=target, arguments=arguments)
         return writing.call(call, self.reply_to, self.number())
 
     async def query(self, query: Query) -> list[Any]:

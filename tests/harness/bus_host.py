@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.memory_host import MemoryHost
 from vdsm.amqp.address import BusAddress
-from vdsm.amqp.broker import Broker
+from vdsm.amqp.bus import Bus
 from vdsm.bindings.qmf.agent import Agent
 from vdsm.bindings.qmf.options import AgentOptions
 from vdsm.bindings.qmf.users import Users
@@ -24,13 +24,13 @@ class BusHost:
 
     def __init__(self, url: str, host: MemoryHost, **options: Any) -> None:
         self.host = host
-        self.broker = Broker(BusAddress.parse(url))
+        self.bus = Bus(BusAddress.parse(url))
         made = {"instance": f"vdsmtest-{secrets.token_hex(4)}", "host_name": "h", "version": "1", "users": USERS}
         self.options = AgentOptions(**{**made, "publish_s": 3600.0, **options})
         self.name = str(self.options.name)
 
     def agent(self, *, epoch: int = 1, since: int = 0) -> Agent:
-        return Agent(self.host.bridge, self.broker, self.options, epoch=epoch, since=since)
+        return Agent(self.host.bridge, self.bus, self.options, epoch=epoch, since=since)
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ async def joined(url: str, **options: Any) -> AsyncIterator[BusHost]:
     agent = made.agent(since=host.journal.last)
     try:
         await agent.open()
-        await made.broker.wait_up(60)
+        await made.bus.wait_up(60)
         yield made
     finally:
         await agent.close()

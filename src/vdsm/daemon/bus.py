@@ -16,7 +16,8 @@ from .process import StartError
 from .wiring import House
 
 if TYPE_CHECKING:  # a daemon without a bus does without the libraries
-    from vdsm.amqp.bus import Bus, Counters
+    from vdsm.amqp.attachment import Counters
+    from vdsm.amqp.bus import Bus
     from vdsm.bindings.qmf.agent import Agent
 
 
@@ -38,9 +39,9 @@ class BusDoor:
         """To be called when the house is open. Returns at once, whatever the broker does. Raises StartError."""
         if self._address is None:
             return
-        from vdsm.amqp.broker import Broker
+        from vdsm.amqp.bus import Bus
 
-        broker = Broker(self._address, domain=self._config.domain)
+        broker = Bus(self._address, name="vdsmd", domain=self._config.domain)
         self._agent = await self._make_agent(broker)
         self._show_metrics(broker, self._agent)
         await self._agent.open()
