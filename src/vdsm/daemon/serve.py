@@ -19,7 +19,7 @@ from vdsm.contract.events import HostStopping
 
 from . import drivers, logging
 from .config import Config, ConfigError, Place, load
-from .doors import Doors
+from .doors import Doors, Served
 from .process import StartError
 from .systemd import Notifier
 from .wiring import House
@@ -45,7 +45,7 @@ class Server:
         """Serve until SIGTERM or SIGINT; `ready` is called when calls can come. Raises StartError, ConfigError."""
         stop = self._hear_signals()
         house = await self._make_house()
-        doors = Doors(self._config, house, lambda: self._status)
+        doors = Doors(self._config, self._served(house))
         try:
             doors.open()
             await self._open(house)
@@ -69,6 +69,10 @@ class Server:
             return House(config, await drivers.simulated(config, self._machines), None)
         except ContractError as error:
             raise StartError(f"this is a defect of vdsm: {error}") from None
+
+    def _served(self, house: House) -> Served:
+        check_token = house.tokens.authenticate if self._config.rest.tokens else None
+        return Served(house.bridge, house.metrics.page, lambda: self._status, check_token)
 
     async def _open(self, house: House) -> None:
         try:
