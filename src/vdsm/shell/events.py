@@ -7,7 +7,7 @@ import json
 import sys
 
 from . import names
-from .faults import OK, did_you_mean, refused, unreachable, usage
+from .faults import OK, did_you_mean, usage
 from .options import COMMON
 from .parse import Parser, add_common
 from .show import document
@@ -106,20 +106,12 @@ def live(
     session: Session, given: dict[str, Any], wanted: list[tuple[str, str]], since: int | None
 ) -> Iterator[tuple[str, Any]]:
     """What happens, for ever. Raises Fault."""
-    from vdsm.client.follow import Follower
-    from vdsm.client.transport import Refused, Unreachable
 
     def cut(reason: str) -> None:
         say(f"-- {reason}; trying again")
 
-    transport = session.transport(given)
-    try:
-        for message in Follower(transport, since=since, wanted=wanted, on_cut=cut):
-            yield ("gap" if message.event == "gap" else "event"), json.loads(message.data)
-    except Refused as error:
-        raise refused(error.status, error.body) from None
-    except Unreachable as error:
-        raise unreachable(str(error.address), error.reason) from None
+    for message in session.door(given).follow(since, wanted, cut):
+        yield ("gap" if message.event == "gap" else "event"), json.loads(message.data)
 
 
 def line(kind: str, record: Any, output: str) -> str:

@@ -120,6 +120,8 @@ COMMON = (
     Common("--wait", "SECONDS", "wait so long for a task's end, then let it go on by itself"),
     Common("--timeout", "SECONDS", "how long the call may take"),
     Common("--idempotency-key", "KEY", "the same call with the same key, within a day, is done once"),
+    Common("--bus", "ADDRESS", "a message bus, amqp://[USER@]HOST[:PORT] or amqps://..., over which hosts are reached"),
+    Common("--host", "NAME", "the host on the bus: its name, its id, or the beginning of either"),
     Common("--url", "URL", "https://HOST[:PORT], or a socket's path"),
     Common("--socket", "PATH", "the daemon's unix socket"),
     Common("--token-file", "FILE", "holds a bearer token"),
@@ -127,6 +129,9 @@ COMMON = (
     Common("--cert", "FILE", "a client certificate"),
     Common("--key", "FILE", "its private key, if it is not in the same file"),
 )
+
+WAY = ("bus", "host", "url", "socket", "token_file", "ca", "cert", "key")
+"""Those that say which daemon is meant, and how it is reached."""
 
 FIELDS = Common("--fields", "A,B", "only these fields, by their names in --output json")
 WHERE = Common("--where", "FIELD=VALUE", "only objects whose field has this value; may be repeated")
