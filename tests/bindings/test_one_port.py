@@ -141,6 +141,7 @@ def test_image_streams_are_refused_by_name(wired: Wired, method: str, path: str)
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_certificate_is_a_role(wired: Wired, version: ssl.TLSVersion) -> None:
     with wired.tls("engine", version).open() as client:
+        assert isinstance(client.sock, ssl.SSLSocket)
         assert client.sock.version() == version.name.replace("_", ".")
         client.call("Host.setLogLevel", {"level": "INFO", "name": "vdsm.core"})
         record = client.call("Audit.list", {"limit": 10_000})[-1]

@@ -21,7 +21,9 @@ from vdsm.contract.errors import (
     RecoveryInProgress,
     StreamNotCarried,
 )
-from vdsm.contract.events import EventFilter
+from vdsm.contract.events import EventFilter, VMStatus
+from vdsm.contract.outcome import Outcome
+from vdsm.contract.token import NewToken
 from vdsm.core.caller import Caller
 from vdsm.drivers.simulated.faults import Fault
 
@@ -81,7 +83,7 @@ async def test_streams_cannot_be_called(host: MemoryHost) -> None:
 
 
 async def test_one_key_makes_one_machine(host: MemoryHost) -> None:
-    def create() -> asyncio.Task:
+    def create() -> asyncio.Task[Outcome[object]]:
         return asyncio.create_task(host.bridge.call(vm.create, SHAPE, ADMIN, idempotency_key="k1"))
 
     first, second = await asyncio.gather(create(), create())
@@ -134,7 +136,7 @@ async def test_the_audit_trail_tells_who_did_what(host: MemoryHost) -> None:
     assert (trail[1].caller, trail[1].channel, trail[1].flow_id) == ("test:operator", "test", "flow-7")
     assert json.loads(trail[1].arguments) == {"vmID": made.vm_id}
     assert json.loads(trail[2].arguments) == {"unread": ["vmID"]}
-    caused = [e for e in await host.events() if e.data.name == "VM_status" and e.data.status == "Paused"]
+    caused = [e for e in await host.events() if isinstance(e.data, VMStatus) and e.data.status == "Paused"]
     assert caused[0].flow_id == "flow-7"
 
 
@@ -156,6 +158,7 @@ async def test_an_answer_with_a_secret_is_not_kept_for_its_key(tmp_path: Path) -
     host = MemoryHost(tmp_path)
     await host.open()
     made = await host.bridge.call(token.create, {"name": "t", "role": "viewer"}, ADMIN, idempotency_key="k")
+    assert isinstance(made.result, NewToken)
     secret = made.result.token.reveal()
     await host.close()
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -34,7 +34,9 @@ async def journal(store: Store) -> AsyncIterator[Journal]:
     await made.close()
 
 
-async def _take(journal: Journal, since: int | None, count: int, wanted: EventFilter | None = None) -> list:
+async def _take(
+    journal: Journal, since: int | None, count: int, wanted: EventFilter | None = None
+) -> list[EventRecord | Gap]:
     found: list[EventRecord | Gap] = []
     async with asyncio.timeout(5):
         async for item in journal.follow(wanted or EventFilter(), since):
@@ -64,6 +66,7 @@ async def test_a_reader_that_comes_and_goes_hears_all_once(journal: Journal) -> 
             assert isinstance(item, EventRecord)
             assert item.id == position + 1
             position = item.id
+            assert isinstance(item.data, HypervisorLost)
             heard.append(item.data.reason)
     await speaker
     assert heard == [str(n) for n in range(80)]

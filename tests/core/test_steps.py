@@ -11,10 +11,12 @@ import pytest
 from harness.memory_host import ADMIN, MemoryHost
 from vdsm.contract import task, vm
 from vdsm.contract.errors import ObjectBusy, PlanNotOffered, TaskAborted, TaskFinished, TaskNotRevertible, UnknownTask
-from vdsm.contract.events import EventFilter, EventRecord
+from vdsm.contract.events import EventFilter, EventRecord, TaskStatus
 from vdsm.contract.task import State, StepState, TaskRecord
+from vdsm.contract.vm_info import VmInfo
 from vdsm.core.run import TaskRow
 from vdsm.core.steps import Op, Operations, Step, operation
+from vdsm.core.task import Boundary
 from vdsm.drivers.simulated.faults import Fault
 
 
@@ -48,9 +50,9 @@ async def test_a_detached_task_tells_its_progress_and_its_end(host: MemoryHost) 
     task_id = outcome.task.id if outcome.task else ""
     async with asyncio.timeout(5):
         async for item in host.journal.follow(_only(task_id), since=0):
-            if isinstance(item, EventRecord) and item.data.state == "done":
+            if isinstance(item, EventRecord) and isinstance(item.data, TaskStatus) and item.data.state == "done":
                 break
-    events = [e.data for e in await host.events() if e.data.name == "Task_status"]
+    events = [e.data for e in await host.events() if isinstance(e.data, TaskStatus)]
     assert [e.step for e in events if e.state == "running"][-1] == "start a"
     assert [e.progress for e in events] == sorted(e.progress for e in events)
     assert events[-1].progress == 100
@@ -149,7 +151,7 @@ async def test_a_crash_at_any_boundary_is_taken_up(tmp_path: Path, verb: str, bo
         await second.close()
 
 
-def _stop_at(boundary: int):
+def _stop_at(boundary: int) -> Boundary:
     count = 0
 
     def stop(row: TaskRow) -> None:
@@ -168,6 +170,7 @@ async def _prepare(host: MemoryHost, verb: str) -> dict[str, object]:
         return dict(shape)
     first = vm.create if verb == "shutdown" else vm.define
     made = (await host.bridge.call(first, shape, ADMIN, flow_id="prepare")).result
+    assert isinstance(made, VmInfo)
     return {"vmID": made.vm_id}
 
 

@@ -11,6 +11,7 @@ import pytest
 from harness.memory_host import MemoryHost
 from vdsm.contract import vm
 from vdsm.contract.errors import HypervisorUnavailable
+from vdsm.contract.events import VMStatus
 from vdsm.contract.vm_info import VmState
 from vdsm.core.ports.hypervisor import DomainState
 from vdsm.core.vm.status import exit_of
@@ -63,7 +64,7 @@ async def test_a_hand_at_virsh_is_seen(host: MemoryHost) -> None:
     await host.hypervisor.resume(made.vm_id)
     await host.hypervisor.power_off(made.vm_id, graceful=False)
     await _until(lambda: host.table.get(made.vm_id).status is VmState.DOWN)
-    told = [(e.data.status, e.data.exit_reason) for e in await host.events() if e.data.name == "VM_status"]
+    told = [(e.data.status, e.data.exit_reason) for e in await host.events() if isinstance(e.data, VMStatus)]
     assert told[-3:] == [("Paused", None), ("Up", None), ("Down", 6)]
 
 

@@ -84,7 +84,7 @@ async def test_a_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
         made = await create(house, ttl=100)
         assert made.expires is not None
         assert await house.tokens.authenticate(made.token, "rest+tls")
-        monkeypatch.setattr(core_token.time, "time", lambda: made.expires)
+        monkeypatch.setattr("time.time", lambda: made.expires)
         assert await house.tokens.authenticate(made.token, "rest+tls") is None
 
 
@@ -147,7 +147,7 @@ async def filled(log: CountingLog) -> Tokens:
 
 async def test_use_is_noted_at_most_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     log, now = CountingLog(), [1000.0]
-    monkeypatch.setattr(core_token.time, "time", lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: now[0])
     tokens = await filled(log)
     for moment in (1000.0, 1001.0, 1059.0, 1060.0, 1061.0):
         now[0] = moment

@@ -21,6 +21,7 @@ from vdsm.contract.errors import (
     VMIsRunning,
     XmlRefused,
 )
+from vdsm.contract.events import VMStatus
 from vdsm.contract.task import State
 from vdsm.contract.vm_info import Accelerator, Explanation, VmInfo, VmState
 from vdsm.drivers.simulated.faults import Fault
@@ -75,7 +76,7 @@ async def test_pause_cont_and_the_story_they_leave(host: MemoryHost) -> None:
     up = await host.call(vm.cont, vmID=made.vm_id)
     assert isinstance(up, VmInfo)
     assert up.status is VmState.UP
-    states = [e.data.status for e in await host.events() if e.data.name == "VM_status"]
+    states = [e.data.status for e in await host.events() if isinstance(e.data, VMStatus)]
     assert states == ["WaitForLaunch", "Up", "Paused", "Up"]
 
 

@@ -28,7 +28,7 @@ from vdsm.core.ports.store import (
     TaskLog,
     TokenLog,
 )
-from vdsm.state import Broken, Retention, Store, keys
+from vdsm.state import Broken, Retention, Store
 
 VM = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
 RECORD = AuditRecord(
@@ -220,7 +220,7 @@ async def test_of_many_claims_at_once_one_wins() -> None:
 async def test_a_key_is_kept_for_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     claim = Claim(method="VM.create", digest="d", answer=b"1")
     now = [1_000_000.0]
-    monkeypatch.setattr(keys.time, "time", lambda: now[0])
+    monkeypatch.setattr("time.time", lambda: now[0])
     async with opened(tmp_path) as store:
         assert await store.keys.claim("uid:0", "k", claim) is None
         now[0] += 24 * 3600 - 1

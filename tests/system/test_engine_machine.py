@@ -16,6 +16,7 @@ from harness.daemon import Daemon
 from harness.engine_xml import ALIAS, DISK, IMAGE, document
 from harness.machines import halting_rom
 from harness.until import until
+from vdsm.contract.events import VMStatus
 
 RUNNING = ("Up", "Powering up")
 
@@ -124,7 +125,7 @@ def test_what_libvirt_refuses_is_told_by_the_machines_end(daemon: Daemon, host: 
     until("it is gone", lambda: host.getVmStats(vm_id)["status"]["code"] == 1)
     with daemon.connect() as client:
         (task,) = client.task.list()
-        told = [e.data for e in client.event.list(subjects=[vm_id], types=["VM_status"]).events]
+        told = [e.data for e in client.event.list(subjects=[vm_id]).events if isinstance(e.data, VMStatus)]
         last = told[-1]
     assert task.problem is not None
     assert "no-such-br" in task.problem.detail
