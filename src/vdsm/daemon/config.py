@@ -273,7 +273,7 @@ def load(file: Path | None, place: Place) -> Config:
     config = parse(text, f"{wanted}")
     if not config.rest.enabled:
         raise ConfigError(f"{wanted}: [rest] enabled: every door is closed, so the daemon would serve nobody; open it")
-    return _filled(config, place)
+    return with_places(config, place)
 
 
 def parse(text: bytes, name: str) -> Config:
@@ -308,7 +308,7 @@ def _where(error: str) -> str:
     )
 
 
-def _filled(config: Config, place: Place) -> Config:
+def with_places(config: Config, place: Place) -> Config:
     """With the usual places where nothing was said."""
     state = config.daemon.state_directory or f"{place.state}"
     run = config.daemon.run_directory or f"{place.run}"

@@ -21,6 +21,7 @@ from . import drivers, logging
 from .config import Config, ConfigError, Place, load
 from .doors import Doors, Served
 from .process import StartError
+from .signals import stop_at_signal
 from .systemd import Notifier
 from .wiring import House
 
@@ -99,19 +100,8 @@ class Server:
     # ---- signals ---------------------------------------------------------------------------------------------------
 
     def _hear_signals(self) -> asyncio.Event:
-        """The event is set at the first SIGTERM or SIGINT; the second one ends the process as any other would."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            stop.set()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stop = stop_at_signal()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         return stop
 
     def _reload(self) -> None:

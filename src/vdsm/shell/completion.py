@@ -25,6 +25,7 @@ LIVE_SECONDS = 1.0  # a daemon that is slower than that is not asked while someb
 BREAKS = "=:"  # bash completes only what follows these
 FLAGS = {
     "events": ("--follow", "--since", "--type", "--vm", "--task", "--severity"),
+    "host list": (),
     "task watch": (),
     "call": (),
     "completion": (),
@@ -238,7 +239,7 @@ def split(line: str) -> tuple[list[str], str]:
 
 def _common_given(words: Sequence[str]) -> dict[str, str]:
     """Which daemon the line is about."""
-    wanted = {c.flag: c.dest for c in COMMON if c.dest in WAY}
+    wanted = {c.flag: c.dest for c in COMMON if c.dest in (*WAY, "host")}
     return {wanted[word]: words[at + 1] for at, word in enumerate(words[:-1]) if word in wanted}
 
 

@@ -39,6 +39,14 @@ if TYPE_CHECKING:
         @property
         def name(self) -> str: ...
 
+        def to(self, host: str) -> Door:
+            """The way to that host; without a name, to all there are."""
+            ...
+
+        def hosts(self) -> list[str]:
+            """Names of those it leads to, where it leads to many."""
+            ...
+
         def send(
             self, method: str, verb: Mapping[str, Any], params: Mapping[str, Any], how: How, query: str = ""
         ) -> Reply:
@@ -83,6 +91,12 @@ class RestDoor:
     def close(self) -> None:
         self._transport.close()
 
+    def to(self, host: str) -> Door:
+        return self
+
+    def hosts(self) -> list[str]:
+        return []
+
     def send(self, method: str, verb: Mapping[str, Any], params: Mapping[str, Any], how: How, query: str = "") -> Reply:
         http_method, path = verb["http"]
         target, body = route.target(http_method, path, params, plan=how.plan)
@@ -108,7 +122,10 @@ class RestDoor:
     def follow(self, since: int | None, wanted: Sequence[tuple[str, str]], on_cut: Callable[[str], None]) -> Feed:
         from vdsm.client.follow import Follower
 
-        return _Feed(Follower(self._transport, since=since, wanted=wanted, on_cut=on_cut))
+        def cut(reason: str) -> None:
+            on_cut(f"{reason}; trying again")
+
+        return _Feed(Follower(self._transport, since=since, wanted=wanted, on_cut=cut))
 
     def attach(self, method: str, verb: Mapping[str, Any], params: Mapping[str, Any]) -> Stream:
         from vdsm.client.stream import Stream

@@ -133,7 +133,7 @@ class Watcher:
             show.fault(fault, "table")
 
     def _cut(self, reason: str) -> None:
-        sys.stdout.write(f"-- {reason}; trying again\n")
+        sys.stdout.write(f"-- {reason}\n")
         sys.stdout.flush()
 
 

@@ -39,12 +39,13 @@ class Session:
     def door(self, given: Mapping[str, Any]) -> Door:
         """The way to the daemon that the options name. Raises Fault."""
         chosen = {**self.common, **given}
-        where = tuple(chosen.get(name) for name in WAY)
+        host = str(chosen.get("host") or "")
+        where = (bool(host), *(chosen.get(name) for name in WAY))
         if self._door is None or where != self._where:
             self.close()
             self._where = where
             self._door = _open(chosen)
-        return self._door
+        return self._door.to(host)
 
     def send(
         self,
@@ -95,7 +96,7 @@ def answer(reply: Reply) -> Any:
 
 def _open(chosen: Mapping[str, Any]) -> Door:
     if chosen.get("bus") or chosen.get("host"):
-        from .bus import BusDoor
+        from .bus import open_door
 
-        return BusDoor(chosen)
+        return open_door(chosen)
     return RestDoor(chosen)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
 from vdsm.contract.errors import HostUnreachable, Problem
@@ -25,7 +25,7 @@ async def follow_all(
     *,
     since: Mapping[str, int] | int | None = None,
     on_cut: OnCut = lambda host, reason: None,
-) -> AsyncIterator[tuple[KnownHost, Item]]:
+) -> AsyncGenerator[tuple[KnownHost, Item], None]:
     """What happens, and where, for ever.
 
     `since`: the last known id of each host, by its instance; a number for all of them (0: the oldest kept), None: from

@@ -53,7 +53,9 @@ async def ask(
     console: Console, host: KnownHost, verb: AnyVerb, params: Mapping[str, object], options: Options
 ) -> object:
     """The result of a query as plain data. Raises Problem."""
-    sent = MethodCall(name=verb.method, object_id=EVERYTHING, arguments={**params, **_reserved(verb, options, "", None)})
+    sent = MethodCall(
+        name=verb.method, object_id=EVERYTHING, arguments={**params, **_reserved(verb, options, "", None)}
+    )
     return (await _ask(console, host, verb, sent, options)).arguments.get("result")
 
 

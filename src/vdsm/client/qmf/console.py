@@ -26,7 +26,6 @@ from vdsm.protocols.qmf2.model import (
     Query,
     QueryAnswer,
 )
-
 from vdsm.protocols.qmf2.predicates import EVERYTHING
 
 from .hosts import Change, Hosts, KnownHost, State, Unknown
@@ -179,6 +178,8 @@ class Console:
     def _take(self, message: Message) -> None:
         now = time.monotonic()
         match said := reading.parse(message, CONSOLE_LIMITS):
+            case Heartbeat(located=False) | EventIndication() if not _is_own(said.agent, message.subject):
+                log.warning("dropped what says it is from %.80s: it came as %.80s", said.agent, message.subject)
             case Heartbeat():
                 self.hosts.hear(said.attributes, now)
                 self._hand_over(said.agent, ())
@@ -216,6 +217,15 @@ class Console:
             await asyncio.sleep(LOOK_EVERY)
             if self._bus.up:  # otherwise it is we who do not hear
                 self.hosts.pass_time(time.monotonic())
+
+
+def _is_own(agent: str, key: str | None) -> bool:
+    """Whether a broadcast came under its sender's own key: the broker lets a host use no other, where it is set up so."""
+    try:
+        own = names.heartbeat_key(names.AgentName.parse(agent)).removeprefix("agent.ind.heartbeat")
+    except ValueError:
+        return False
+    return key is None or key.endswith(own)  # some brokers route by the address instead
 
 
 class Refusal(Exception):

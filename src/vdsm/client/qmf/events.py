@@ -29,6 +29,7 @@ WAITING = 4096  # events that came and were not taken yet; more are read from th
 FAR = 2**53 - 1  # the largest id there can be
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds
 ASK_SECONDS = 30.0
+POLL_SECONDS = 2.0  # between two looks into the journal of a host that tells no events on the bus
 _OF_RECORD = {"eventId": "id", **{name: name for name in ("time", "notifyTime", "severity", "subject", "flowId")}}
 
 Item = EventRecord | Gap
@@ -52,8 +53,8 @@ async def follow(
         while True:
             news.caught_up()
             try:
-                async for position, item in journal.read(position):
-                    begun, pause = True, FIRST_PAUSE
+                async for reached, item in journal.read(position):
+                    position, begun, pause = reached, True, FIRST_PAUSE
                     if item is not None:
                         yield item
             except Problem as problem:
@@ -64,7 +65,8 @@ async def follow(
                 await asyncio.sleep(pause * (50 + secrets.randbelow(51)) / 100)  # many consoles, one host: spread them
                 pause = min(pause * 2, LONGEST_PAUSE)
                 continue
-            async for position, item in news.read(position):
+            async for reached, item in news.read(position):
+                position = reached
                 if item is not None and wanted.matches(item):
                     yield item
 
@@ -143,7 +145,10 @@ class _News:
                     yield event_id, record
             if self._waiting or self._missed or self._host.last_event > max(position, self._told_of):
                 return
-            await self._wake.wait()
+            try:
+                await asyncio.wait_for(self._wake.wait(), None if self._host.last_event else POLL_SECONDS)
+            except TimeoutError:
+                return
 
 
 def _record(plain: Mapping[str, Any]) -> EventRecord | None:

@@ -41,7 +41,7 @@ class KnownHost:
     epoch: int  # counts the starts of its daemon
     interval: float  # seconds between its heartbeats
     heard: float  # monotonic seconds of its last sign of life
-    last_event: int = 0  # id of its newest event, as far as is known
+    last_event: int = 0  # id of its newest event, as far as is known; 0: it tells none on the bus
     state: State = State.UP
     attributes: Mapping[str, object] = field(default_factory=dict)
 
@@ -145,7 +145,7 @@ class Hosts:
         host.name = text_of(attributes.others, "hostName") or attributes.instance
         host.interval = float(attributes.interval_s)
         host.attributes = attributes.others
-        last = attributes.others.get("lastEventId", 0)
+        last = attributes.others.get("lastEvent", 0)
         if isinstance(last, int):
             # A journal that was lost begins anew at the clock, so ids only grow.
             host.last_event = max(host.last_event, last)

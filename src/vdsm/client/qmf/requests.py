@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from vdsm.protocols.qmf2.model import Fault, MethodAnswer, QueryAnswer
 
 AGAIN = 15.0  # seconds without an answer after which a request is sent again
 SOON = 0.5  # seconds until the next attempt, where the bus did not take it
+PATIENCE = 20.0  # seconds that the way to an agent, or the agent itself, may be gone before nobody waits for it
 Answer = MethodAnswer | QueryAnswer | Fault
 
 
@@ -30,7 +32,7 @@ class Pending:
     agent: str
     send: Callable[[str], bool]
     done: asyncio.Future[Sequence[Answer]]
-    nudged: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)  # answered, or nudged to be sent again
     ids: list[str] = field(default_factory=list)
     parts: dict[str, list[Answer]] = field(default_factory=dict)  # by the id they answer
 
@@ -52,23 +54,25 @@ class Requests:
     async def ask(
         self, agent: str, send: Callable[[str], bool], seconds: float | None, lost: Callable[[], str]
     ) -> Sequence[Answer]:
-        """The parts of the answer. `seconds`: None for as long as `lost` says nothing against it.
+        """The parts of the answer. `seconds`: None for as long as the agent is there.
 
-        `lost` says why there can be no answer, if that is so, when one has not come for a while. Raises NoAnswer, Lost.
+        `lost` says why there can be no answer now, if that is so. Raises NoAnswer, Lost.
         """
         loop = asyncio.get_running_loop()
         pending = Pending(agent, send, loop.create_future())
         self._asked.append(pending)
         ends = None if seconds is None else loop.time() + seconds
+        lost_since: float | None = None
         try:
             while not pending.done.done():
-                sent = self._send(pending)
-                left = AGAIN if ends is None else ends - loop.time()
-                if left <= 0:
-                    raise Lost(reason) if (reason := lost()) else NoAnswer(f"no answer came within {seconds:g} s")
-                await self._wait(pending, min(AGAIN if sent else SOON, left))
-                if ends is None and not (pending.done.done() or pending.nudged.is_set()) and (reason := lost()):
+                now, reason = loop.time(), lost()
+                lost_since = (lost_since or now) if reason else None
+                if ends is None and lost_since is not None and now - lost_since >= PATIENCE:
                     raise Lost(reason)
+                if ends is not None and now >= ends:
+                    raise Lost(reason) if reason else NoAnswer(f"no answer came within {seconds:g} s")
+                pause = AGAIN if self._send(pending) else SOON
+                await self._wait(pending, pause if ends is None else min(pause, ends - now))
             return pending.done.result()
         finally:
             self._asked = [other for other in self._asked if other is not pending]
@@ -85,15 +89,16 @@ class Requests:
         parts.append(answer)
         if not (isinstance(answer, QueryAnswer) and answer.partial):
             pending.done.set_result(parts)
+            pending.woken.set()
 
     def nudge(self, agent: str | None = None) -> None:
         """What this agent (None: every one) was asked may be lost: ask again."""
         for pending in self._asked:
             if agent in (None, pending.agent):
-                pending.nudged.set()
+                pending.woken.set()
 
     def _send(self, pending: Pending) -> bool:
-        pending.nudged.clear()
+        pending.woken.clear()
         number = str(next(self._numbers))
         sent = pending.send(number)
         if sent:
@@ -102,8 +107,6 @@ class Requests:
         return sent
 
     async def _wait(self, pending: Pending, seconds: float) -> None:
-        nudged = asyncio.ensure_future(pending.nudged.wait())
-        try:
-            await asyncio.wait({pending.done, nudged}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            nudged.cancel()
+        """Until it is answered or nudged, or `seconds` are over."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(pending.woken.wait(), seconds)
