@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -79,6 +80,43 @@ async def test_a_child_left_behind_does_not_hold_it(programs: Programs, tmp_path
     pid = int((tmp_path / "pid").read_text())
     until("the child is gone", lambda: not runs(pid))
     programs.close()
+
+
+async def test_what_it_says_is_heard_as_it_comes(programs: Programs) -> None:
+    heard: list[bytes] = []
+    done = await programs.run(sh("echo a; sleep 0.2; echo b"), most=5, limits=LIMITS, heard=heard.append)
+    assert (heard, done.out) == ([b"a\n", b"b\n"], b"a\nb\n")
+    programs.close()
+
+
+async def test_a_caller_that_is_cancelled_kills_it_first(programs: Programs, tmp_path: Path) -> None:
+    text = 'sleep 60 & echo $! > "$1"; trap "" TERM; echo ready; wait'
+    ready = asyncio.Event()
+    running = asyncio.create_task(
+        programs.run(sh(text, f"{tmp_path}/pid"), most=60, limits=LIMITS, heard=lambda _: ready.set())
+    )
+    await ready.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    pid = int((tmp_path / "pid").read_text())
+    until("the child is gone", lambda: not runs(pid))
+    programs.close()
+
+
+async def test_a_caller_cancelled_while_it_waits_starts_nothing(tmp_path: Path) -> None:
+    one = Programs("test", at_once=1)
+    first = asyncio.create_task(one.run(["sleep", "0.5"], most=5, limits=LIMITS))
+    second = asyncio.create_task(one.run(["touch", f"{tmp_path}/made"], most=5, limits=LIMITS))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert (await first).status == 0
+    assert (await one.run(["true"], most=5, limits=LIMITS)).status == 0
+    assert not (tmp_path / "made").exists()
+    one.close()
 
 
 def runs(pid: int) -> bool:

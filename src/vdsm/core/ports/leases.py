@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Leases on shared storage, as sanlock keeps them: who may be which host, and who may touch what.
+
+A lockspace is a domain's id and its `ids` file; a host joins it under a host id. A lease is a named place in a file;
+whoever holds it holds it for the daemon's process, and loses it when that ends. Every method may raise
+LockManagerUnavailable and DeadlineExceeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Lockspace(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    path: str
+    offset: int = 0
+    alignment: int = 1 << 20  # bytes of one lease: 1, 2, 4 or 8 MiB
+    sector: int = 512  # 512 or 4096
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    lockspace: str
+    name: str
+    path: str
+    offset: int
+    alignment: int = 1 << 20
+    sector: int = 512
+
+
+class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds it: host ids, none when it is free; `version` grows each time it is taken."""
+
+    version: int
+    owners: list[int]
+
+
+class Leases(Protocol):
+    async def format_lockspace(self, space: Lockspace, *, io_timeout: int = 10) -> None:
+        """Write an empty one. Raises ClusterLockInitError."""
+
+    async def format_lease(self, lease: Lease) -> None:
+        """Write a free one, whatever was there. Raises ClusterLockInitError."""
+
+    async def join(self, space: Lockspace, host_id: int, *, io_timeout: int = 10) -> None:
+        """Take a host id: takes some times `io_timeout`. Joined already is fine. Raises AcquireHostIdFailure."""
+
+    async def leave(self, space: Lockspace, host_id: int) -> None:
+        """Not joined is fine. Raises ReleaseHostIdFailure."""
+
+    async def joined(self, space: Lockspace, host_id: int) -> bool:
+        """Whether the host id is held at this moment; losing the storage loses it."""
+
+    async def acquire(self, lease: Lease, host_id: int) -> None:
+        """Take it for the daemon. Raises AcquireLockFailure when another holds it."""
+
+    async def release(self, lease: Lease, host_id: int) -> None:
+        """Raises ReleaseLockFailure."""
+
+    async def state(self, lease: Lease) -> LeaseState:
+        """From the disk. Raises SanlockInquireError."""
+
+    async def held(self) -> Sequence[tuple[str, str]]:
+        """Lockspace and name of every lease the daemon holds."""
+
+    async def close(self) -> None: ...
