@@ -220,7 +220,7 @@ class Console:
 
 
 def _is_own(agent: str, key: str | None) -> bool:
-    """Whether a broadcast came under its sender's own key: the broker lets a host use no other, where it is set up so."""
+    """Whether a broadcast came under its sender's own key; a broker can be told to let a host use no other."""
     try:
         own = names.heartbeat_key(names.AgentName.parse(agent)).removeprefix("agent.ind.heartbeat")
     except ValueError:
