@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     import asyncio
 
     from vdsm.daemon import logging
-    from vdsm.daemon.bus import bus_address
+    from vdsm.daemon.bus_address import bus_address
     from vdsm.daemon.config import ConfigError
     from vdsm.daemon.process import StartError
 

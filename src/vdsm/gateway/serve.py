@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from vdsm import __version__
 from vdsm.amqp.address import BusAddress
-from vdsm.amqp.broker import Broker
+from vdsm.amqp.bus import Bus
 from vdsm.bindings.rest import Status
 from vdsm.client.qmf import Change, Console, KnownHost, RemoteBridge
 from vdsm.daemon.config import Config
@@ -35,8 +35,8 @@ class Gateway:
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGTERM or SIGINT. Raises StartError, ConfigError."""
         stop = stop_at_signal()
-        broker = Broker(self._address, domain=self._config.bus.domain)
-        console, metrics, notifier = Console(broker), Metrics(), Notifier()
+        bus = Bus(self._address, name="vdsm-gateway", domain=self._config.bus.domain)
+        console, metrics, notifier = Console(bus), Metrics(), Notifier()
         metrics.gauge("vdsm_bus_up", "Whether the message bus is reached.", lambda: console.up)
         bridge = GuardedBridge(RemoteBridge(console, self._host), metrics)
         doors = Doors(self._config, Served(bridge, metrics.page, lambda: self._status))

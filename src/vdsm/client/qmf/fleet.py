@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from vdsm.amqp.address import BusAddress
-from vdsm.amqp.broker import Broker
+from vdsm.amqp.bus import Bus
 from vdsm.client import exchange
 from vdsm.client.exchange import Options
 from vdsm.client.nouns import Nouns
@@ -120,7 +120,7 @@ class Fleet:
             raise
 
     async def _open(self, seconds: float) -> Console:
-        console = Console(Broker(self.address, domain=self._domain))
+        console = Console(Bus(self.address, name="vdsm-console", domain=self._domain))
         await console.open()
         try:
             await console.wait_up(seconds)
