@@ -33,6 +33,7 @@ class Agent:
 
     def __init__(self, bridge: Bridge, bus: Bus, options: AgentOptions, *, epoch: int, since: int) -> None:
         self._bus = bus
+        self._closing = False
         self._name = str(options.name)
         schemata = Schemata()
         objects = Objects(bridge, self._name)
@@ -61,6 +62,7 @@ class Agent:
 
     async def close(self) -> None:
         """Say good-bye; calls under way are cut off, so let them end before."""
+        self._closing = True
         await self._publisher.close()
         await self._requests.close()
         await self._bus.close()
@@ -70,7 +72,8 @@ class Agent:
         self._publisher.up()
 
     def _down(self, reason: str) -> None:
-        log.warning("off the bus: %s", reason)
+        if not self._closing:
+            log.warning("off the bus: %s", reason)
         self._publisher.down()
 
     def _hear(self, message: Message) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vdsm.amqp.bus import Bus, Settled
+from vdsm.amqp.bus import Bus
+from vdsm.amqp.links import Settled
 from vdsm.amqp.places import Topic
 from vdsm.protocols.amqp import Message
 from vdsm.protocols.qmf2 import writing
