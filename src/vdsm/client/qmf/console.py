@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from vdsm.amqp.bus import Bus
-from vdsm.amqp.subscription import Subscription
 from vdsm.amqp.places import Direct, Inbox, Target, Topic
+from vdsm.amqp.subscription import Subscription
 from vdsm.protocols.amqp import Message
 from vdsm.protocols.qmf2 import names, reading, writing
 from vdsm.protocols.qmf2.guard import CONSOLE_LIMITS
