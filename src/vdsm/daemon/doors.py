@@ -56,6 +56,8 @@ class Doors:
 
     def open(self) -> None:
         """Listen where the configuration says, and on what systemd passes on. Raises StartError."""
+        if not self._rest.enabled:
+            return
         passed = inherited(os.environ)
         for sock in passed:
             local = sock.family == socket.AF_UNIX

@@ -18,6 +18,7 @@ from vdsm.contract.errors import StateUnavailable
 from vdsm.contract.events import HostStopping
 
 from . import drivers, logging
+from .bus import BusDoor
 from .config import Config, ConfigError, Place, load
 from .doors import Doors
 from .process import StartError
@@ -46,18 +47,20 @@ class Server:
         stop = self._hear_signals()
         house = await self._make_house()
         doors = Doors(self._config, house, lambda: self._status)
+        bus = BusDoor(self._config, house)
         try:
             doors.open()
             await self._open(house)
+            await bus.open()
             async with _beside(self._notifier.feed_watchdog(), self._renew_certificates()):
                 self._status = Status.OK
-                served = ", ".join(doors.addresses)
+                served = ", ".join(filter(None, (*doors.addresses, bus.address)))
                 log.info("vdsmd %s (process %d) serves %s", __version__, os.getpid(), served)
                 self._notifier.ready(f"serving {served}")
                 ready()
                 await stop.wait()
         finally:
-            await self._close(house, doors)
+            await self._close(house, doors, bus)
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -76,7 +79,7 @@ class Server:
         except StateUnavailable as problem:
             raise StartError(f"{problem} ([daemon] state_directory is {self._config.daemon.state_directory})") from None
 
-    async def _close(self, house: House, doors: Doors) -> None:
+    async def _close(self, house: House, doors: Doors, bus: BusDoor) -> None:
         """Tell everybody, let what runs come to its end, then close; what did not end is taken up at the next start."""
         if self._status is Status.OK:
             self._status = Status.STOPPING
@@ -87,9 +90,11 @@ class Server:
                 await asyncio.wait_for(house.journal.flush(), FLUSH_SECONDS)
             await asyncio.sleep(LAST_WORD)
             await asyncio.gather(doors.close(), house.bridge.drain(self._config.daemon.drain_seconds))
+            await bus.close()
             log.info("stopped")
         else:
             await doors.close()
+            await bus.close()
         await house.close()
 
     # ---- signals ---------------------------------------------------------------------------------------------------
