@@ -197,7 +197,7 @@ def _message(opcode: str, method: str, body: object) -> Message:
 
 
 def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list[object] | bytes:
-    """A long body as data in the encoding of AMQP 0-10: Proton has no room for so many values, and every peer reads it."""
+    """A long body as data in the encoding of AMQP 0-10, which every peer reads: Proton has no room for it."""
     if _count(body) <= MAX_VALUES:
         return body
     return encode_map(body) if isinstance(body, dict) else encode_list(body)
