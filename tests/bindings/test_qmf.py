@@ -22,6 +22,7 @@ from vdsm.protocols.qmf2.model import (
     OldSchemaRequest,
     Query,
     SchemaFilter,
+    SchemaId,
     Severity,
     What,
 )
@@ -96,7 +97,7 @@ async def test_consoles_of_the_first_version_get_it_in_their_form(here: Console)
         assert (answer.agent, answer.sequence) == (here.agent, number)
         assert answer.schema is not None
         assert answer.schema.id == wanted
-    stranger = OldSchemaRequest(9, writing.SchemaId("org.vdsm", "VM"))
+    stranger = OldSchemaRequest(9, SchemaId("org.vdsm", "VM"))
     (answer,) = await here.ask(altered(writing.old_schema_request(stranger, here.reply_to), correlation_id="o9"))
     assert answer.schema is None
 

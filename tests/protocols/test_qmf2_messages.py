@@ -206,6 +206,11 @@ def test_the_old_schema() -> None:
     assert parsed.schema is None
 
 
+@pytest.mark.parametrize("code", [-32601, 2**32])
+def test_a_code_that_a_console_cannot_read_is_the_general_one(code: int) -> None:
+    assert body(writing.fault(REQUEST, AGENT, code, "no"))["_values"]["error_code"] == FaultCode.EXCEPTION
+
+
 # What consoles insist on
 
 
@@ -279,6 +284,18 @@ def test_one_large_item_goes_alone() -> None:
     assert [len(body(message)) for message in messages] == [1, 1, 1]
     assert ["partial" in message.properties for message in messages] == [True, True, False]
     assert list(writing.data_indications(NAME, SchemaId("p", "C"), [])) == []
+
+
+def test_an_answer_of_very_many_values_is_data() -> None:
+    """AMQP's library has no room for so many; peers of 0-10 have no other form."""
+    result = [{"vmId": f"{number}", "up": True} for number in range(50_000)]
+    message = writing.method_answer(REQUEST, AGENT, {"result": result})
+    assert isinstance(message.body, bytes)
+    assert message.content_type == "amqp/map"
+    answer = parse(message, CONSOLE_LIMITS)
+    assert isinstance(answer, MethodAnswer)
+    assert answer.arguments == {"result": result}
+    assert isinstance(parse(message), Refused)  # nobody sends an agent so much
 
 
 # Other people's messages
@@ -368,6 +385,10 @@ CALL = {"_method_name": "m", "_arguments": {}}
         (python("_agent_locate_request", ["nonsense"]), FaultCode.INVALID_PARAMETER, False, "nonsense"),
         (python("_agent_locate_request", {"a": 1}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
         (python("_method_request", CALL, cid="x" * 300), FaultCode.INVALID_PARAMETER, False, "correlation"),
+        (
+            msgspec.structs.replace(python("_method_request", CALL), reply_to=f"a/{'é' * 130}"),
+            FaultCode.INVALID_PARAMETER, False, "reply-to",
+        ),
         (python("_data_indication", []), FaultCode.INVALID_PARAMETER, False, "qmf.agent"),
         (python("_query_response", {}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
     ],

@@ -95,8 +95,8 @@ class Rest(Section, frozen=True, kw_only=True):
     listen: Annotated[
         Text,
         Meta(
-            description='The address to listen on for TLS connections, "0.0.0.0" or "::" for all; empty: none. Needs'
-            " the certificates that `vdsmd pki init` makes."
+            description='The address to listen on for TLS connections, "::" for all, "0.0.0.0" for all of IPv4; empty:'
+            " none. Needs the certificates that `vdsmd pki init` makes."
         ),
     ] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="The port there; 0: any that is free.")] = 54321
@@ -329,7 +329,7 @@ def load(file: Path | None, place: Place) -> Config:
             f"{wanted}: [rest] enabled: every door is closed, so the daemon would serve nobody; open it, or give [bus]"
             " an address"
         )
-    return _filled(config, place)
+    return with_places(config, place)
 
 
 def parse(text: bytes, name: str) -> Config:
@@ -364,7 +364,7 @@ def _where(error: str) -> str:
     )
 
 
-def _filled(config: Config, place: Place) -> Config:
+def with_places(config: Config, place: Place) -> Config:
     """With the usual places where nothing was said."""
     state = config.daemon.state_directory or f"{place.state}"
     run = config.daemon.run_directory or f"{place.run}"

@@ -20,8 +20,9 @@ from vdsm.contract.events import HostStopping
 from . import drivers, logging
 from .bus import BusDoor
 from .config import Config, ConfigError, Place, load
-from .doors import Doors
+from .doors import Doors, Served
 from .process import StartError
+from .signals import stop_at_signal
 from .systemd import Notifier
 from .wiring import House
 
@@ -46,7 +47,7 @@ class Server:
         """Serve until SIGTERM or SIGINT; `ready` is called when calls can come. Raises StartError, ConfigError."""
         stop = self._hear_signals()
         house = await self._make_house()
-        doors = Doors(self._config, house, lambda: self._status)
+        doors = Doors(self._config, self._served(house))
         bus = BusDoor(self._config, house)
         try:
             doors.open()
@@ -72,6 +73,10 @@ class Server:
             return House(config, await drivers.simulated(config, self._machines), None)
         except ContractError as error:
             raise StartError(f"this is a defect of vdsm: {error}") from None
+
+    def _served(self, house: House) -> Served:
+        check_token = house.tokens.authenticate if self._config.rest.tokens else None
+        return Served(house.bridge, house.metrics.page, lambda: self._status, check_token)
 
     async def _open(self, house: House) -> None:
         try:
@@ -100,19 +105,8 @@ class Server:
     # ---- signals ---------------------------------------------------------------------------------------------------
 
     def _hear_signals(self) -> asyncio.Event:
-        """The event is set at the first SIGTERM or SIGINT; the second one ends the process as any other would."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            stop.set()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stop = stop_at_signal()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         return stop
 
     def _reload(self) -> None:

@@ -84,39 +84,38 @@ class Requests:
         await asyncio.gather(*self._working, return_exceptions=True)
 
     async def _serve(self, message: Message, request: Query | MethodCall | OldSchemaRequest | Refused) -> None:
-        match request:
-            case Query():
-                messages = await self._query(message, request)
-            case MethodCall():
-                messages = [self._answer(message, await self._call(message, request))]
-            case OldSchemaRequest():
-                found = self._schemata.old(request.schema)
-                messages = [writing.old_schema_answer(message, self._agent, request, found)]
-            case Refused():
-                self.complain(message, request.text)
-                messages = [writing.fault(message, self._agent, request.code, request.text)]
+        try:
+            messages = await self._messages(message, request)
+        except Exception as error:  # the last net: each request is answered
+            messages = [self._fault(message, fault_of(error, self._agent))]
         await deliver(self._bus, ReplyTo(message.reply_to or ""), messages)
 
-    async def _query(self, message: Message, query: Query) -> list[Message]:
-        try:
-            found = await self._queries.answer(query, lambda: self._options.users.caller(message.user_id))
-        except Exception as error:  # the last net: each request is answered
-            return [self._fault(message, fault_of(error, self._agent))]
-        return [*writing.query_answers(message, self._agent, query.what, found)]
+    async def _messages(
+        self, message: Message, request: Query | MethodCall | OldSchemaRequest | Refused
+    ) -> list[Message]:
+        match request:
+            case Query():
+                found = await self._queries.answer(request, lambda: self._options.users.caller(message.user_id))
+                return [*writing.query_answers(message, self._agent, request.what, found)]
+            case MethodCall():
+                return [self._answer(message, await self._call(message, request))]
+            case OldSchemaRequest():
+                schema = self._schemata.old(request.schema)
+                return [writing.old_schema_answer(message, self._agent, request, schema)]
+            case Refused():
+                self.complain(message, request.text)
+                return [writing.fault(message, self._agent, request.code, request.text)]
 
     async def _call(self, message: Message, call: MethodCall) -> Answer:
-        try:
-            caller = self._options.users.caller(message.user_id)
-            verb = self._calls.verb(call)
-            key = key_of(message, call) if verb.mutates else None
-            if key is not None and (earlier := self._replays.earlier(key)) is not None:
-                return await asyncio.shield(earlier)
-            answer = asyncio.ensure_future(self._calls.answer(verb, call, caller))
-            if key is not None:
-                self._replays.keep(key, answer)
-            return await answer
-        except Exception as error:  # the last net: each request is answered
-            return fault_of(error, self._agent)
+        caller = self._options.users.caller(message.user_id)
+        verb = self._calls.verb(call)
+        key = key_of(message, call) if verb.mutates else None
+        if key is not None and (earlier := self._replays.earlier(key)) is not None:
+            return await asyncio.shield(earlier)
+        answer = asyncio.ensure_future(self._calls.answer(verb, call, caller))
+        if key is not None:
+            self._replays.keep(key, answer)
+        return await answer
 
     def _answer(self, message: Message, answer: Answer) -> Message:
         if isinstance(answer, Fault):
