@@ -103,8 +103,9 @@ class DiskImages(Protocol):
         bitmaps: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """Copy what the guest sees into an existing image; with `target.backing`, only what differs from that.
+        """Copy what the guest sees into an existing image.
 
+        With `target.backing` only the source's own layer: what is below it must read the same on both sides.
         `zeroed`: the target is known to read as zeros, as a new one does. Raises DestinationVolumeTooSmall.
         """
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from vdsm.contract.errors import DeadlineExceeded, HypervisorError, HypervisorUnavailable
+from vdsm.contract.errors import DeadlineExceeded, HypervisorError, HypervisorUnavailable, Problem
 from vdsm.core.ports import deadline
 
 _PATIENCE_S = 30.0  # of a caller that gave no deadline: as long as the real driver waits for libvirt
@@ -92,9 +92,13 @@ class Faults:
             await self._hang(method, vm_id)
 
     async def meet(self, method: str) -> None:
-        """Suffer what is broken for this call."""
+        """Suffer what is broken for this call to libvirt."""
         if not self.connected:
             raise HypervisorUnavailable(reason="the simulated connection is lost")
+        await self.suffer(method, lambda reason: HypervisorError(what=method, reason=reason))
+
+    async def suffer(self, method: str, problem: Callable[[str], Problem]) -> None:
+        """Suffer what is broken for this call to anything; `problem` makes the error of a reason."""
         if self._hangs(method):
             await self._hang(method)
         key = method if method in self._rules else "*"
@@ -107,7 +111,7 @@ class Faults:
         if fault.delay:
             await self._delay(method, fault.delay)
         if fault.error:
-            raise HypervisorError(what=method, reason=fault.error)
+            raise problem(fault.error)
 
     def _hangs(self, method: str) -> bool:
         rule = self._rules.get(method) or self._rules.get("*")
