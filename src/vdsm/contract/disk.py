@@ -71,7 +71,7 @@ class DiskInfo(Output, frozen=True, kw_only=True):
     status: VolumeStatus
     reason: str = ""  # why it is not OK
     path: str  # of the volume that is written to
-    vms: list[str]  # names of the machines it belongs to
+    vms: list[str] | None  # names of the machines it belongs to; null while libvirt does not answer
     chain: list[DiskVolume]
 
 
@@ -100,7 +100,7 @@ def create(
     name: DiskName,
     *,
     size: Capacity,
-    format: DiskFormat = DiskFormat.RAW,  # noqa: A002 the word for it
+    format: DiskFormat = DiskFormat.RAW,
     allocation: VolumeAllocation = VolumeAllocation.SPARSE,
     storage: StorageRef | None = None,
     disk_id: DiskId | None = None,
@@ -114,7 +114,7 @@ def create(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="DELETE /disks/{disk_id}",
-    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""

@@ -23,16 +23,6 @@ class StorageDomainNotEmpty(Problem):
     hint = "Delete them first: `vdsmsh disk list` shows them."
 
 
-class StorageDomainMetadataNotFound(Problem):
-    code, status, text = 364, 422, "the metadata of storage domain {domain} cannot be used: {reason}"
-    hint = "Nothing was changed. Restore the file dom_md/metadata from a backup, or from another host that knows it."
-
-
-class UnsupportedDomainVersion(Problem):
-    code, status, text = 394, 422, "storage domain {domain} is of version {version}; this host offers version 5"
-    hint = "Upgrade it with the manager it belongs to."
-
-
 class StoragePathRefused(Problem):
     code, status, text = 10701, 403, "no storage can be made at {directory}: {reason}"
     hint = "Use a directory below one of: {allowed}; `[storage] directories` in the configuration names them."

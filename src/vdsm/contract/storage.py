@@ -80,8 +80,7 @@ def init(path: HostPath, *, name: StorageName | None = None) -> StorageSummary:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /storage/open",
-    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageDomainAlreadyExists, ed.StorageDomainMetadataNotFound,
-            ed.UnsupportedDomainVersion, ed.StorageUnusable),
+    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageDomainAlreadyExists, ed.StorageUnusable),
     emits=(ev.StorageStatus,),
 )  # fmt: skip
 def open_(path: HostPath) -> StorageSummary:
@@ -93,7 +92,8 @@ def open_(path: HostPath) -> StorageSummary:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /storage/{storage_id}/close",
-    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageInUse), emits=(ev.StorageStatus,),
+    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageInUse, e.HypervisorUnavailable),
+    emits=(ev.StorageStatus,),
 )  # fmt: skip
 def close(storage_id: DomainId) -> None:
     """Let go of a storage domain. Everything in it stays, for `Storage.open`."""

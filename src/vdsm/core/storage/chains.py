@@ -98,11 +98,16 @@ def images_of(domain_id: str, files: Mapping[str, bytes]) -> dict[str, Image]:
 def name_of(image: Image) -> str:
     """What people call the disk: its alias, else its id."""
     top = image.top()
+    return (alias(top) if top else "") or image.id
+
+
+def alias(meta: VolumeMeta) -> str:
+    """The name in a volume's description; empty if there is none."""
     try:
-        alias = msgspec.json.decode(top.description, type=_Words).alias if top else ""
+        found = msgspec.json.decode(meta.description, type=_Words).alias
     except (msgspec.DecodeError, RecursionError):
-        alias = ""
-    return "".join(c for c in alias[:_NAME_MAX] if c.isprintable()) or image.id
+        return ""
+    return "".join(c for c in found[:_NAME_MAX] if c.isprintable())
 
 
 def description(name: str) -> str:

@@ -12,7 +12,7 @@ import contextlib
 from vdsm.contract.errors_domains import StorageDomainNotEmpty
 from vdsm.contract.errors_storage import FileExists, FileMissing
 from vdsm.contract.events import DiskCreated, DiskRemoved
-from vdsm.contract.storage_words import VolumeAllocation
+from vdsm.contract.storage_words import BLANK, VolumeAllocation
 from vdsm.core import flow
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
@@ -20,7 +20,7 @@ from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
-from . import domain_meta, layout, volume_meta
+from . import chains, domain_meta, layout, volume_meta
 from .domain_meta import DomainMeta
 from .formats import DISK_FORMATS
 from .lines import is_uuid
@@ -72,9 +72,8 @@ class StorageOperations:
             images = []
         if held := [name for name in images if is_uuid(name)]:
             raise StorageDomainNotEmpty(domain=domain_id, count=len(held))
-        with contextlib.suppress(FileMissing):
-            await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
-            await self._files.remove(root, domain_id)
+        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
+        await self._files.remove(root, domain_id)
 
     @operation("storage.connect")
     async def connect(self, connection: Connection) -> None:
@@ -128,14 +127,18 @@ class StorageOperations:
         if not await self._has_meta(domain, meta.image, volume_id):
             old, new = layout.volatile(meta.image, volume_id), layout.meta(meta.image, volume_id)
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
+            if meta.parent == BLANK:
+                self._tell(DiskCreated, domain, meta.image, chains.alias(meta) or meta.image)
 
     @operation("volume.discard")
     async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
         """Of a volume that was being made, everything: the metadata first, so that no half of one looks whole."""
         domain = await self._repository.writable(meta.domain)
-        for inside in (layout.meta, layout.volume, layout.lease, layout.volatile):
-            with contextlib.suppress(FileMissing):
-                await self._files.remove(domain.root, domain.path(inside(meta.image, volume_id)))
+        was_there = await self._files.remove(domain.root, domain.path(layout.meta(meta.image, volume_id)))
+        for inside in (layout.volume, layout.lease, layout.volatile):
+            await self._files.remove(domain.root, domain.path(inside(meta.image, volume_id)))
+        if was_there and meta.parent == BLANK:
+            self._tell(DiskRemoved, domain, meta.image, chains.alias(meta) or meta.image)
         directory = domain.path(layout.image(meta.image))
         with contextlib.suppress(FileMissing):
             if not await self._files.names(domain.root, directory):
@@ -151,29 +154,22 @@ class StorageOperations:
             return False
         return True
 
+    def _tell(self, kind: type[DiskCreated] | type[DiskRemoved], domain: Domain, disk_id: str, name: str) -> None:
+        event = kind(disk_id=disk_id, disk_name=name, storage_id=domain.id)
+        self._journal.publish(event, flow_id=flow.current.get())
+
     # ---- images ----------------------------------------------------------------------------------------------------
 
     @operation("image.retire")
-    async def retire(self, domain_id: str, image_id: str) -> None:
+    async def retire(self, domain_id: str, image_id: str, name: str) -> None:
         """From here on it is no image, only something to be removed."""
         domain = await self._repository.writable(domain_id)
         if await self._there(domain, layout.image(image_id)):
             old, new = layout.image(image_id), layout.removed_image(image_id)
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
+            self._tell(DiskRemoved, domain, image_id, name)
 
     @operation("image.erase")
     async def erase(self, domain_id: str, image_id: str) -> None:
         domain = await self._repository.writable(domain_id)
         await self._files.remove(domain.root, domain.path(layout.removed_image(image_id)))
-
-    # ---- what is told of it ----------------------------------------------------------------------------------------
-
-    @operation("disk.tell_created")
-    async def tell_created(self, domain_id: str, disk_id: str, name: str) -> None:
-        event = DiskCreated(disk_id=disk_id, disk_name=name, storage_id=domain_id)
-        self._journal.publish(event, flow_id=flow.current.get())
-
-    @operation("disk.tell_removed")
-    async def tell_removed(self, domain_id: str, disk_id: str, name: str) -> None:
-        event = DiskRemoved(disk_id=disk_id, disk_name=name, storage_id=domain_id)
-        self._journal.publish(event, flow_id=flow.current.get())

@@ -14,6 +14,7 @@ import msgspec
 
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import StorageDomainDoesNotExist, StorageUnusable
+from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.storage import StorageState
 from vdsm.core import flow
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _CONNECTION, _POOL = "connection", "pool"
 _GONE = "gone"
+_NONE = "it has no metadata"
 
 
 class Repository:
@@ -115,10 +117,10 @@ class Repository:
         return fresh
 
     async def look(self, connection: Connection) -> list[Domain]:
-        """Find the domains of a connection. Raises what the files do."""
+        """The domains of a connection, also those whose metadata is damaged. Raises what the files do."""
         names = [name for name in await self._files.names(connection.root) if is_uuid(name)]
         found = [await self._read(connection, name, connection.known.get(name, "")) for name in names]
-        return [domain for domain in found if domain.meta is not None or domain.id in connection.known]
+        return [domain for domain in found if domain.fault != _NONE or domain.id in connection.known]
 
     async def _read(self, connection: Connection, domain_id: str, name: str) -> Domain:
         try:
@@ -128,9 +130,10 @@ class Repository:
             meta = domain_meta.decode(data)
             if meta.uuid != domain_id:
                 raise Malformed(f"it says that it is {meta.uuid}")
+        except FileMissing:
+            return Domain(domain_id, name, connection, fault=_NONE)
         except (Malformed, Problem) as fault:
-            said = f"its metadata cannot be used: {fault}" if isinstance(fault, Malformed) else str(fault)
-            return Domain(domain_id, name, connection, fault=said)
+            return Domain(domain_id, name, connection, fault=f"its metadata cannot be used: {fault}")
         return Domain(domain_id, meta.description, connection, meta)
 
     def _set(self, domain: Domain) -> None:
