@@ -38,7 +38,11 @@ async def in_process(prefix: str) -> AsyncIterator[Door]:
 @pytest.fixture
 def daemon(tmp_path: Path, prefix: str) -> Any:
     made = Daemon(tmp_path, prefix, uri="test:///default")
-    made.file.write_text(made.file.read_text().replace(f'["{made.images}"]', '["/images"]').replace(f'["{made.storage}"]', '["/storage"]'))
+    made.file.write_text(
+        made.file.read_text()
+        .replace(f'["{made.images}"]', '["/images"]')
+        .replace(f'["{made.storage}"]', '["/storage"]')
+    )
     made.start("--simulate", "0")
     yield made
     made.end()

@@ -237,7 +237,9 @@ class Wired(Daemon):
         self.state = home / "state"
         super().__init__(home, prefix, uri="test:///default")
         self.file.write_text(
-            self.file.read_text().replace(f'["{self.images}"]', '["/images"]').replace(f'["{self.storage}"]', '["/storage"]')
+            self.file.read_text()
+            .replace(f'["{self.images}"]', '["/images"]')
+            .replace(f'["{self.storage}"]', '["/storage"]')
             + '[rest]\nlisten = "127.0.0.1"\nport = 0\n'
             + '[plain]\nlisten = "127.0.0.1"\nport = 0\nrole = "admin"\n'
             + '[access]\ncertificates = { engine = "admin", watcher = "viewer" }\n'
