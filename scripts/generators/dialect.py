@@ -93,6 +93,7 @@ EVENTS: dict[str, dict[str, Any]] = {
     "VM_status": {
         "topic": "|virt|VM_status|",
         "nested": True,
+        "unless": "foreign",  # readers would take it for theirs, and miss it in the statistics
         "fields": {
             "status": "status", "hash": "hash", "timeOffset": "timeOffset", "exitCode": "exitCode",
             "exitReason": "exitReason", "exitMessage": "exitMessage", "pauseCode": "pauseCode", "vmName": "vmName",

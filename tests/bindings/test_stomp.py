@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness.engine_xml import document
 from harness.stomp import (
     EVENTS,
     REQUESTS,
@@ -29,12 +30,6 @@ from harness.stomp import (
 from harness.until import BUSY, until
 
 SLOW = 1.0  # seconds a reset takes here
-XML = """<?xml version="1.0" encoding="UTF-8"?><domain type="kvm"
- xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0" xmlns:ovirt-vm="http://ovirt.org/vm/1.0">
-<name>{name}</name><uuid>{id}</uuid><memory>65536</memory><currentMemory>65536</currentMemory>
-<vcpu current="1">1</vcpu><devices><serial type="pty"/></devices><os><type arch="x86_64" machine="q35">hvm</type></os>
-<metadata><ovirt-tune:qos/><ovirt-vm:vm><ovirt-vm:clusterVersion>4.7</ovirt-vm:clusterVersion></ovirt-vm:vm></metadata>
-</domain>"""
 
 
 @pytest.fixture(scope="module")
@@ -79,8 +74,8 @@ def test_a_machine_from_its_making_to_its_end(wired: Wired, name: str) -> None:
         client.subscribe(EVENTS)
         assert client.call("Host.ping") is True
         assert client.call("Host.getCapabilities")["cpuModel"]
-        document = XML.format(name=f"a-{vm_id[:8]}", id=vm_id)
-        made = client.call("VM.create", {"vmID": vm_id, "vmParams": {"vmId": vm_id, "xml": document}})
+        text = document(f"a-{vm_id[:8]}", vm_id, "/images/a.raw")
+        made = client.call("VM.create", {"vmID": vm_id, "vmParams": {"vmId": vm_id, "xml": text}})
         assert made["vmId"] == vm_id
         client.wait_event(lambda event: status_of(event, vm_id) == "Up")
         assert client.call("VM.getStats", {"vmID": vm_id})

@@ -97,7 +97,7 @@ def test_a_machine_from_its_making_to_its_end(
             "vmList",
         )  # fmt: skip
         assert (made["vmId"], made["status"]) == (vm_id, "WaitForLaunch")
-        until("it runs", lambda: status(host, vm_id) in ("Up", "Powering up"))
+        until("it runs", lambda: status(host, vm_id) == "Up")
         until("it was sampled", lambda: good(host.getVmStats(vm_id), "statsList")[0]["network"])
         (stats,) = good(host.getVmStats(vm_id), "statsList")
         assert stats["disks"].keys() == {"vda", "sda"}
@@ -120,7 +120,7 @@ def test_a_machine_from_its_making_to_its_end(
 
 def test_shutdown_answers_before_the_guest_has_gone(host: Any) -> None:
     vm_id = make(host)
-    until("it runs", lambda: status(host, vm_id) in ("Up", "Powering up"))
+    until("it runs", lambda: status(host, vm_id) == "Up")
     good(host.shutdown(vm_id, "0", "bye"))
     until("it is down", lambda: status(host, vm_id) == "Down")
     (stats,) = good(host.getVmStats(vm_id), "statsList")
@@ -130,7 +130,7 @@ def test_shutdown_answers_before_the_guest_has_gone(host: Any) -> None:
 
 def test_tasks_by_their_old_names(host: Any) -> None:
     vm_id = make(host)
-    until("it runs", lambda: status(host, vm_id) in ("Up", "Powering up"))
+    until("it runs", lambda: status(host, vm_id) == "Up")
     good(host.destroy(vm_id))
     tasks = good(host.getAllTasks(), "tasks")
     task_id = next(key for key, row in tasks.items() if row["verb"] == "VM.create")

@@ -383,7 +383,10 @@ async def test_a_copy_that_is_cancelled_is_over_when_the_caller_goes_on(tmp_path
     copy.cancel()
     with pytest.raises(asyncio.CancelledError):
         await copy
-    assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        str(tmp_path)
+        not in subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    )
     disks.close()
 
 

@@ -6,6 +6,7 @@ The readers below take what the engine's do: a double is a text or a number with
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.memory_host import MemoryHost
+from harness.until import BUSY
 from vdsm.contract import VERBS, Kind, task, vm
 from vdsm.contract.codec import from_plain, to_json, to_plain
 from vdsm.contract.host import HostJob
@@ -373,6 +375,12 @@ async def test_documents_come_in_an_object_and_statistics_in_a_list(host: Memory
     array(await said(host, "VM.getStats", vmID=made.vm_id))
 
 
+async def test_a_picture_is_told_as_it_is(host: MemoryHost) -> None:
+    made = await host.create("a", guestAgent=False)
+    picture = await said(host, "VM.screenshot", vmID=made.vm_id)
+    assert {name: type(value) for name, value in picture.items()} == {"data": str, "encoding": str, "mime_type": str}
+
+
 async def test_the_hash_changes_with_the_devices_and_is_text(host: MemoryHost) -> None:
     made = await host.create("a")
 
@@ -501,6 +509,23 @@ async def test_a_machines_event_is_about_it_alone(host: MemoryHost) -> None:
     assert seen[0] == "WaitForLaunch"
     assert seen[-1] == "Down"
     assert {"exitCode": 0, "exitReason": 7}.items() <= told[-1][1][made.vm_id].items()
+
+
+async def test_a_machine_somebody_else_made_is_not_told_of(host: MemoryHost) -> None:
+    """It is not in the statistics either, and readers would take one that vanishes for lost."""
+
+    async def told(event: str) -> None:
+        async with asyncio.timeout(20 * BUSY):
+            while not any(e.subject == ID and e.data.name == event for e in await host.events()):
+                await asyncio.sleep(0.01)
+
+    await host.hypervisor.define(f"<domain type='kvm'><name>b</name><uuid>{ID}</uuid><memory>65536</memory></domain>")
+    await told("VM_defined")
+    await host.hypervisor.start(ID, paused=False)
+    await told("VM_status")
+    about = [record for record in await host.events() if record.subject == ID]
+    assert [JSONRPC.event(to_plain(record)) for record in about] == [None] * len(about)
+    assert await said(host, "Host.getAllVmStats") == []
 
 
 async def test_events_and_statistics_have_one_clock(host: MemoryHost) -> None:

@@ -34,7 +34,7 @@ def _own_directories(homes: dict[str, str]) -> None:
 def machine(sim: Daemon) -> Iterator[str]:
     """A machine of the test's own, running."""
     name = f"m-{uuid.uuid4().hex[:8]}"
-    sim.shell("vm", "create", "--name", name, "--memory", "64")
+    sim.shell("vm", "create", "--name", name, "--memory", "64", "--guest-agent=false")
     yield name
     sim.shell("vm", "destroy", name, ok=False)
 

@@ -45,6 +45,7 @@ class VMStatus(Event, frozen=True, kw_only=True, tag="VM_status"):
 
     vm_id: VmId
     vm_name: str
+    foreign: bool = False  # not made by vdsm
     status: str
     reason: str = ""
     hash: str = ""  # changes when the machine's devices do

@@ -43,6 +43,7 @@ class PublishedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     topic: str
     nested: bool  # under the id of its object, as a field of the params
     fields: dict[str, str]  # of the contract's event -> published
+    unless: str = ""  # a flag of the contract's event; one that has it is not said
     forms: dict[str, str] = {}
     words: dict[str, dict[str, str]] = {}  # of a field; an event with another word is not said
     noun: tuple[str, str] | None = None  # a published field, and the contract's that begins with the noun it names
@@ -124,7 +125,7 @@ class Dialect:
         """
         data: Mapping[str, Plain] = record["data"]
         event = table().events.get(data["type"])
-        if event is None:
+        if event is None or (event.unless and data.get(event.unless)):
             return None
         said: dict[str, Plain] = {}
         for name, published in event.fields.items():

@@ -89,6 +89,7 @@ class Machine:
         return VMStatus(
             vm_id=self.vm_id,
             vm_name=self.name,
+            foreign=not self.ours,
             status=self.status.value,
             reason=reason,
             hash=self.view.hash,

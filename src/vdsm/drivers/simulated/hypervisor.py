@@ -40,7 +40,7 @@ _VNC_PASSWORD_MAX = 8
 
 
 class SimulatedHypervisor:
-    """The `Hypervisor` port. `obeys_after` is how many seconds a guest takes to shut down once asked."""
+    """The `Hypervisor` port. `obeys_after` is how many seconds a guest takes to boot, or to shut down once asked."""
 
     def __init__(self, faults: Faults | None = None, *, obeys_after: float = 0.2) -> None:
         self.faults = faults or Faults()
@@ -193,6 +193,30 @@ class SimulatedHypervisor:
         if paused:
             machine.enter(DomainState.PAUSED, "user")
             self._tell(machine, DomainEventKind.SUSPENDED, "paused")
+        self._boot(machine)
+
+    def _boot(self, machine: Machine) -> None:
+        """Its guest's agent, if it has one, speaks in a moment; in a paused machine when that goes on."""
+        machine.booting = machine.shape.agent
+        if machine.booting and machine.state is DomainState.RUNNING:
+            self._later(machine, lambda: self._greet(machine))
+
+    def _greet(self, machine: Machine) -> None:
+        if machine.booting:
+            machine.booting = False
+            self._tell(machine, DomainEventKind.AGENT, "connected")
+
+    def _later(self, machine: Machine, act: Callable[[], None]) -> None:
+        """What the guest does by itself, unless it was stopped or paused meanwhile: then nobody is there to do it."""
+        number = machine.number
+
+        def do() -> None:
+            self._timers.discard(timer)
+            if machine.number == number and machine.state is DomainState.RUNNING:
+                act()
+
+        timer = asyncio.get_running_loop().call_later(self._obeys_after, do)
+        self._timers.add(timer)
 
     async def power_off(self, vm_id: str, *, graceful: bool) -> None:
         machine = await self._find_active("power_off", vm_id, asks_qemu=graceful)  # a kill needs no answer
@@ -212,22 +236,18 @@ class SimulatedHypervisor:
         machine = await self._find_active("ask_shutdown", vm_id)
         if way is ShutdownWay.AGENT and not machine.shape.agent:
             raise NonResponsiveGuestAgent(vm=machine.shape.name, reason="QEMU guest agent is not configured")
-        number = machine.number
 
         def obey() -> None:
-            self._timers.discard(timer)
-            if machine.number != number or machine.state is not DomainState.RUNNING:
-                return  # stopped or paused meanwhile: nobody is there to obey
             if reboot:
                 machine.enter(DomainState.RUNNING, "unpaused")
                 self._tell(machine, DomainEventKind.REBOOTED)
+                self._boot(machine)
             else:
                 machine.enter(DomainState.SHUTTING_DOWN, "unknown")
                 self._tell(machine, DomainEventKind.SHUTDOWN, "guest", guest_asked=True)
                 self._stop(machine, "shutdown")
 
-        timer = asyncio.get_running_loop().call_later(self._obeys_after, obey)
-        self._timers.add(timer)
+        self._later(machine, obey)
 
     async def suspend(self, vm_id: str) -> None:
         machine = await self._find_active("suspend", vm_id)
@@ -241,10 +261,13 @@ class SimulatedHypervisor:
             raise HypervisorError(what="resume", reason="domain is already running")
         machine.enter(DomainState.RUNNING, "unpaused")
         self._tell(machine, DomainEventKind.RESUMED, "unpaused")
+        if machine.booting:
+            self._boot(machine)
 
     async def reset(self, vm_id: str) -> None:
         machine = await self._find_active("reset", vm_id)
         self._tell(machine, DomainEventKind.REBOOTED)
+        self._boot(machine)
 
     # ---- screen, disc, console ---------------------------------------------------------------------------------------
 

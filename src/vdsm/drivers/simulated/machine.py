@@ -122,6 +122,7 @@ class Machine:
     reason: str = "unknown"
     persistent: bool = True
     autostart: bool = False
+    booting: bool = False  # its agent has not spoken yet
     password: str = ""
     conflict: str = ""
     _ran_s: float = 0.0

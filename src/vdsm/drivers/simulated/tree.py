@@ -64,6 +64,14 @@ class Tree:
             self.directory(above)
         self.nodes.setdefault(path, Node(kind=FileKind.DIRECTORY, mode=mode))
 
+    def holds_directories(self, path: str) -> bool:
+        """Whether nothing on the way there is anything else."""
+        while path != "/":
+            if path in self.nodes and self.nodes[path].kind is not FileKind.DIRECTORY:
+                return False
+            path = posixpath.dirname(path)
+        return True
+
     def get(self, path: str) -> Node:
         try:
             return self.nodes[path]

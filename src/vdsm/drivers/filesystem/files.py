@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `Files` port: each root has worker processes of its own, one for its files and one that only probes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from vdsm.contract.errors import Problem
+from vdsm.contract.errors_storage import (
+    FileExists,
+    FileMissing,
+    NoSpaceLeftOnDomain,
+    PathEscapes,
+    StorageBroken,
+    StorageReadOnly,
+)
+from vdsm.core.ports.files import FileStatus, Space
+
+from .process import Worker
+
+_PATIENCE_S = 30.0
+_TREE_S = 600.0  # for what has to do with many files
+_THREADS = 8
+_NAME_MAX = 255
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OUTSIDE = (errno.ELOOP, errno.EXDEV)
+_THERE = (errno.EEXIST, errno.ENOTEMPTY)
+
+
+class LinuxFiles:
+    """The `Files` port."""
+
+    def __init__(self) -> None:
+        self._workers: dict[tuple[str, bool], Worker] = {}
+
+    async def read(self, root: str, path: str, *, most: int = 1 << 20) -> bytes:
+        return (await self._call(root, "read", path, most=most))[1]
+
+    async def read_at(self, root: str, path: str, offset: int, length: int) -> bytes:
+        return (await self._call(root, "read_at", path, offset=offset, length=length))[1]
+
+    async def read_all(self, root: str, path: str, suffix: str) -> dict[str, bytes]:
+        found, data = await self._call(root, "read_all", path, seconds=_TREE_S, suffix=suffix)
+        files, at = {}, 0
+        for name, length in msgspec.convert(found, list[tuple[str, int]]):
+            files[name] = data[at : at + length]
+            at += length
+        return files
+
+    async def create(self, root: str, path: str, data: bytes = b"", *, size: int = 0, mode: int = 0o660) -> None:
+        await self._call(root, "create", path, data=data, size=size, mode=mode)
+
+    async def replace(self, root: str, path: str, data: bytes, *, mode: int = 0o660) -> None:
+        await self._call(root, "replace", path, data=data, mode=mode)
+
+    async def write_at(self, root: str, path: str, offset: int, data: bytes) -> None:
+        await self._call(root, "write_at", path, data=data, offset=offset)
+
+    async def resize(self, root: str, path: str, size: int) -> None:
+        await self._call(root, "resize", path, size=size)
+
+    async def status(self, root: str, path: str = "") -> FileStatus:
+        found, _ = await self._call(root, "status", path)
+        return msgspec.convert(found, FileStatus)
+
+    async def names(self, root: str, path: str = "") -> Sequence[str]:
+        found, _ = await self._call(root, "names", path)
+        return msgspec.convert(found, list[str])
+
+    async def make_directory(self, root: str, path: str, *, mode: int = 0o755) -> None:
+        await self._call(root, "make_directory", path, mode=mode)
+
+    async def rename(self, root: str, old: str, new: str) -> None:
+        _check(root, old)
+        await self._send(root, "rename", new, old=old, new=new)
+
+    async def link(self, root: str, old: str, new: str) -> None:
+        _check(root, old)
+        await self._send(root, "link", new, old=old, new=new)
+
+    async def make_symlink(self, root: str, path: str, target: str) -> None:
+        await self._call(root, "make_symlink", path, target=target)
+
+    async def read_symlink(self, root: str, path: str) -> str:
+        return str((await self._call(root, "read_symlink", path))[0])
+
+    async def remove(self, root: str, path: str) -> bool:
+        return bool((await self._call(root, "remove", path, seconds=_TREE_S))[0])
+
+    async def space(self, root: str) -> Space:
+        found, _ = await self._send(root, "space", "")
+        return msgspec.convert(found, Space)
+
+    async def probe(self, root: str, path: str) -> float:
+        found, _ = await self._call(root, "probe", path)
+        return msgspec.convert(found, float)
+
+    async def block_size(self, root: str) -> int:
+        found, _ = await self._send(root, "block_size", "")
+        return msgspec.convert(found, int)
+
+    async def release(self, root: str) -> None:
+        for key in [(root, False), (root, True)]:
+            if (worker := self._workers.pop(key, None)) is not None:
+                await worker.close()
+
+    async def close(self) -> None:
+        for root in {root for root, _ in self._workers}:
+            await self.release(root)
+
+    async def _call(
+        self, root: str, op: str, path: str, *, seconds: float = _PATIENCE_S, data: bytes = b"", **args: object
+    ) -> tuple[Any, bytes]:
+        return await self._send(root, op, path, seconds=seconds, data=data, path=path, **args)
+
+    async def _send(
+        self, root: str, op: str, about: str, *, seconds: float = _PATIENCE_S, data: bytes = b"", **args: object
+    ) -> tuple[Any, bytes]:
+        """Let the root's worker do it; `about` is the path that errors name. Raises what the port says."""
+        _check(root, about)
+        key = root, op == "probe"
+        if key not in self._workers:
+            self._workers[key] = Worker(root, threads=1 if key[1] else _THREADS)
+        try:
+            return await self._workers[key].call(op, {"root": root, **args}, data, seconds)
+        except OSError as error:
+            raise _problem(error.errno or errno.EIO, root, about) from None
+
+
+def _check(root: str, path: str) -> None:
+    """Relative, without `.` and `..`, of names a file system takes."""
+    names = path.split("/") if path else []
+    if "\0" in root or not all(name not in ("", ".", "..") and _is_name(name) for name in names):
+        raise PathEscapes(file=repr(path), root=root)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        return "\0" not in name and len(name.encode()) <= _NAME_MAX
+    except UnicodeEncodeError:
+        return False
+
+
+def _problem(number: int, root: str, path: str) -> Problem:
+    file = f"{root}/{path}".rstrip("/")
+    if number in _OUTSIDE:
+        return PathEscapes(file=file, root=root)
+    if number == errno.ENOENT:
+        return FileMissing(file=file)
+    if number in _THERE:
+        return FileExists(file=file)
+    if number in _FULL:
+        return NoSpaceLeftOnDomain(file=file)
+    if number in _READ_ONLY:
+        return StorageReadOnly(file=file, reason=os.strerror(number))
+    return StorageBroken(file=file, reason=os.strerror(number))
