@@ -52,7 +52,8 @@ class DiskSummary(Output, frozen=True, kw_only=True):
 
     id: DiskId
     name: str
-    storage: DomainId
+    storage: str  # the domain's name
+    storage_id: DomainId
     size: Bytes  # that the guest sees
     format: DiskFormat
     status: VolumeStatus
@@ -65,7 +66,8 @@ class DiskInfo(Output, frozen=True, kw_only=True):
 
     id: DiskId
     name: str
-    storage: DomainId
+    storage: str  # the domain's name
+    storage_id: DomainId
     size: Bytes  # that the guest sees
     format: DiskFormat
     status: VolumeStatus

@@ -67,6 +67,7 @@ class Disks:
             id=shown.id,
             name=shown.name,
             storage=shown.storage,
+            storage_id=shown.storage_id,
             size=shown.size,
             format=shown.format,
             status=shown.status,
@@ -173,7 +174,8 @@ def _summary(found: Found) -> DiskSummary:
     return DiskSummary(
         id=found.image.id,
         name=found.name,
-        storage=found.domain.id,
+        storage=found.domain.name,
+        storage_id=found.domain.id,
         size=top.capacity if top else 0,
         format=DISK_FORMATS[top.format] if top else DiskFormat.RAW,
         status=status,
