@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from harness.daemon import Daemon, remove_domains
+from harness.rabbitmq import RabbitMQ, running
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,6 +58,13 @@ def guest() -> Path:
     assert made.returncode == 0, f"scripts/guest: {made.stdout}{made.stderr}"
     cache = os.environ.get("XDG_CACHE_HOME") or f"{Path.home()}/.cache"
     return Path("/var/cache" if os.geteuid() == 0 else cache) / "vdsm/guest"
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """A broker for every test that leaves it as it was."""
+    with running(tmp_path_factory.mktemp("rabbitmq")) as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,3 +23,12 @@ def until(what: str, ask: Callable[[], T], seconds: float = 20.0, every: float =
         if time.monotonic() > end:
             raise AssertionError(f"not within {seconds * BUSY:.0f} s: {what} (the last answer was {answer!r})")
         time.sleep(every)
+
+
+async def soon(what: str, ask: Callable[[], T], seconds: float = 20.0, every: float = 0.01) -> T:
+    """`until`, while the event loop runs on."""
+    end = time.monotonic() + seconds * BUSY
+    while not (answer := ask()):
+        assert time.monotonic() < end, f"not within {seconds * BUSY:.0f} s: {what} (the last answer was {answer!r})"
+        await asyncio.sleep(every)
+    return answer

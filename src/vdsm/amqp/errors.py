@@ -6,3 +6,11 @@ from __future__ import annotations
 
 class BusDown(Exception):
     """The broker cannot be used now; the text says why and what to do."""
+
+
+class ProtocolFault(Exception):
+    """The other side does not speak AMQP 1.0 as it should."""
+
+
+class Refused(Exception):
+    """The broker does not let this process in."""
