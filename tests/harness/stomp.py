@@ -231,16 +231,16 @@ class PythonClient(StompClient):
 
 
 class Wired(Daemon):
-    """A simulated host that serves JSON-RPC on a plain port and on a TLS port, both of them free ones."""
+    """A simulated host with a plain port of 127.0.0.1 and a TLS port of `listen`, both of them free ones."""
 
-    def __init__(self, home: Path, prefix: str, more: str = "") -> None:
+    def __init__(self, home: Path, prefix: str, more: str = "", *, listen: str = "127.0.0.1") -> None:
         self.state = home / "state"
         super().__init__(home, prefix, uri="test:///default")
         self.file.write_text(
             self.file.read_text()
             .replace(f'["{self.images}"]', '["/images"]')
             .replace(f'["{self.storage}"]', '["/storage"]')
-            + '[rest]\nlisten = "127.0.0.1"\nport = 0\n'
+            + f'[rest]\nlisten = "{listen}"\nport = 0\n'
             + '[plain]\nlisten = "127.0.0.1"\nport = 0\nrole = "admin"\n'
             + '[access]\ncertificates = { engine = "admin", watcher = "viewer" }\n'
             + more
@@ -254,7 +254,7 @@ class Wired(Daemon):
         return self
 
     def port(self, scheme: str = "http") -> int:
-        found = re.findall(rf"{scheme}://127\.0\.0\.1:(\d+)", self.log.read_text(errors="replace"))
+        found = re.findall(rf"{scheme}://[^/\s]+:(\d+)", self.log.read_text(errors="replace"))
         return int(found[-1])
 
     def context(self, client: str = "engine", version: ssl.TLSVersion | None = None) -> ssl.SSLContext:

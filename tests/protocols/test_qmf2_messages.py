@@ -206,6 +206,11 @@ def test_the_old_schema() -> None:
     assert parsed.schema is None
 
 
+@pytest.mark.parametrize("code", [-32601, 2**32])
+def test_a_code_that_a_console_cannot_read_is_the_general_one(code: int) -> None:
+    assert body(writing.fault(REQUEST, AGENT, code, "no"))["_values"]["error_code"] == FaultCode.EXCEPTION
+
+
 # What consoles insist on
 
 
@@ -368,6 +373,10 @@ CALL = {"_method_name": "m", "_arguments": {}}
         (python("_agent_locate_request", ["nonsense"]), FaultCode.INVALID_PARAMETER, False, "nonsense"),
         (python("_agent_locate_request", {"a": 1}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
         (python("_method_request", CALL, cid="x" * 300), FaultCode.INVALID_PARAMETER, False, "correlation"),
+        (
+            msgspec.structs.replace(python("_method_request", CALL), reply_to=f"a/{'é' * 130}"),
+            FaultCode.INVALID_PARAMETER, False, "reply-to",
+        ),
         (python("_data_indication", []), FaultCode.INVALID_PARAMETER, False, "qmf.agent"),
         (python("_query_response", {}), FaultCode.INVALID_PARAMETER, False, "must be a list"),
     ],

@@ -83,11 +83,12 @@ def _remove_dead(path: Path) -> None:
 
 
 def listen_tcp(host: str, port: int) -> list[socket.socket]:
-    """Listen on every address `host` stands for; an empty one is every address of the machine, IPv4 and IPv6.
+    """Listen on every address `host` stands for; "::" is every address of the machine, IPv4 and IPv6.
 
     Raises OSError.
     """
-    wanted = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    everywhere = host == "::"
+    wanted = socket.getaddrinfo(None if everywhere else host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     for family, _, _, _, address in wanted:
         # With port 0 the kernel chooses for the first address, and the others follow.
@@ -95,7 +96,7 @@ def listen_tcp(host: str, port: int) -> list[socket.socket]:
         try:
             sockets.append(_listen(family, (address[0], chosen, *address[2:])))
         except OSError as error:
-            if not host and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            if everywhere and error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
                 continue  # a kernel without IPv6, or without IPv4
             for sock in sockets:
                 sock.close()
@@ -110,7 +111,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _listen(family: int, address: tuple[object, ...]) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sends at once (TCP_NODELAY) only what it knows to be TCP: else each second write waits 40 ms.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:

@@ -104,8 +104,8 @@ class Rest(Section, frozen=True, kw_only=True):
     listen: Annotated[
         Text,
         Meta(
-            description='The address to listen on for TLS connections, "0.0.0.0" or "::" for all; empty: none. Needs'
-            " the certificates that `vdsmd pki init` makes."
+            description='The address to listen on for TLS connections, "::" for all, "0.0.0.0" for all of IPv4; empty:'
+            " none. Needs the certificates that `vdsmd pki init` makes."
         ),
     ] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="The port there; 0: any that is free.")] = 54321

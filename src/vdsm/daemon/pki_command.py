@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, config: Config) -> None:
         case "init":
             _tell(authority.init(arguments.names), "everything is there already")
             if not config.rest.listen:
-                print('Let the daemon listen: set [rest] listen = "0.0.0.0" in its configuration and restart it.')
+                print('Let the daemon listen: set [rest] listen = "::" in its configuration and restart it.')
         case "host":
             _tell([authority.host(arguments.names)])
         case "client":

@@ -19,7 +19,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     fields: dict[str, Form] = {}
     fill: dict[str, Plain] = {}  # what is said where nothing is known
-    drop: list[str] = []
+    drop: list[str] = []  # never said
     each: Form = None  # of a map: the form of its values
     by: str = ""  # the field that says which of `cases` it is, else `type`
     cases: dict[str, str] = {}
@@ -145,25 +145,22 @@ def _cased(by: str, cases: Mapping[str, Convert], otherwise: Convert) -> Convert
 
 
 def _fielded(fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Sequence[str]) -> Convert:
-    dropped = frozenset(drop)
     numbers = frozenset(name for name, convert in fields.items() if convert is text)
 
     def put(value: Plain) -> Plain:
         if type(value) is not dict:
             return value
-        found = dict(fill)
+        found = {**fill}
         for name, item in value.items():
-            if item is None or name in dropped:
-                continue
             kind = type(item)
             if kind is str:  # most are, and no form changes a text
                 found[name] = item
             elif kind is int and name in numbers:  # and so are most others
-                found[name] = str(item)
-            elif (convert := fields.get(name)) is not None:
-                found[name] = convert(item)
-            else:
-                found[name] = clean(item) if kind in (dict, list) else item
+                found[name] = f"{item}"
+            elif item is not None:
+                found[name] = fields.get(name, clean)(item)
+        for name in drop:
+            found.pop(name, None)
         return found
 
     return put

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from vdsm.contract.vm_info import VmState
+from vdsm.contract.vm_info import VmDevice, VmState
 from vdsm.contract.vm_stats import BalloonInfo, DiskStats, MemoryStats, NicStats, VmStats
 from vdsm.core.ports.hypervisor import DiskSample, DomainSample, Hypervisor
 
 from .machine import Machine
 
 FRESH = 1.0  # seconds a sample is good for
+_KIB_PER_MIB = 1024
 WINDOW = 5.0  # seconds over which rates are taken, when there is a sample that old
 
 
@@ -106,7 +107,6 @@ def _stats(
     disks: dict[str, DiskStats] | None = None,
 ) -> VmStats:
     view, end = machine.view, machine.exit
-    macs = {d.name: d.mac_addr for d in view.devices if d.type == "interface"}
     return VmStats(
         vm_id=machine.vm_id,
         vm_name=machine.name,
@@ -124,7 +124,7 @@ def _stats(
         memory_stats=_memory(sample),
         balloon_info=_balloon(sample),
         disks=disks or {},
-        network=_nics(sample, macs, taken),
+        network=_nics(sample, view.devices, taken) if sample and sample.nics else {},
         display_info=view.displays if machine.active else [],
         time_offset=view.time_offset,
         monitor_response=0 if sample is None or sample.answers else -1,
@@ -146,9 +146,12 @@ def _used_percent(sample: DomainSample | None) -> int:
 def _memory(sample: DomainSample | None) -> MemoryStats | None:
     if sample is None or "unused" not in sample.balloon:
         return None
-    mib = {name: kib // 1024 for name, kib in sample.balloon.items()}
+    kib = sample.balloon
+    unused = kib["unused"]
     return MemoryStats(
-        mem_free=mib.get("usable", mib["unused"]), mem_unused=mib["unused"], mem_available=mib.get("available", 0)
+        mem_free=kib.get("usable", unused) // _KIB_PER_MIB,
+        mem_unused=unused // _KIB_PER_MIB,
+        mem_available=kib.get("available", 0) // _KIB_PER_MIB,
     )
 
 
@@ -160,7 +163,8 @@ def _balloon(sample: DomainSample | None) -> BalloonInfo | None:
     return BalloonInfo(balloon_cur=current, balloon_max=most, balloon_min=0, balloon_target=current)
 
 
-def _nics(sample: DomainSample | None, macs: dict[str, str], taken: float) -> dict[str, NicStats]:
+def _nics(sample: DomainSample, devices: Iterable[VmDevice], taken: float) -> dict[str, NicStats]:
+    macs = {d.name: d.mac_addr for d in devices if d.type == "interface"}
     return {
         nic.name: NicStats(
             name=nic.name,
@@ -175,7 +179,7 @@ def _nics(sample: DomainSample | None, macs: dict[str, str], taken: float) -> di
             speed=1000,
             state="up",
         )
-        for nic in (sample.nics if sample else ())
+        for nic in sample.nics
     }
 
 

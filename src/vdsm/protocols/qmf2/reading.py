@@ -33,7 +33,7 @@ from vdsm.protocols.qmf2.predicates import EVERYTHING
 
 _REQUEST_LIMITS = Limits()
 _HEADER_LIMITS = Limits(items=256, size=16_384)
-_ECHO_LIMIT = 255  # bytes of what a requester chooses and an answer carries
+_ECHO_LIMIT = 255  # bytes of what a requester chooses and an answer carries: a longer key is poison to old consoles
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -49,8 +49,9 @@ def parse(message: Message, limits: Limits = _REQUEST_LIMITS) -> Request | Indic
     """Never raises: what comes from the bus may be anything."""
     head = Head()
     try:
-        if isinstance(message.correlation_id, str | bytes) and len(message.correlation_id) > _ECHO_LIMIT:
-            return Refused(FaultCode.INVALID_PARAMETER, "the correlation id is too long to be echoed", answerable=False)
+        for name, echoed in (("correlation id", message.correlation_id), ("reply-to", message.reply_to)):
+            if _size(echoed) > _ECHO_LIMIT:
+                return Refused(FaultCode.INVALID_PARAMETER, f"the {name} is longer than any", answerable=False)
         head = read_head(message)
         body = _read_body(message, limits)
         if not head.opcode:
@@ -62,6 +63,12 @@ def parse(message: Message, limits: Limits = _REQUEST_LIMITS) -> Request | Indic
     except (FormError, DecodeError, Unacceptable) as error:
         answerable = head.opcode in _ANSWERABLE
         return Refused(FaultCode.INVALID_PARAMETER, f"{head.opcode or 'the message'}: {error}", answerable=answerable)
+
+
+def _size(echoed: object) -> int:
+    if isinstance(echoed, str):
+        return len(echoed.encode(errors="replace"))
+    return len(echoed) if isinstance(echoed, bytes) else 0
 
 
 def read_head(message: Message) -> Head:

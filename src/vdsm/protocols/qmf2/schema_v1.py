@@ -47,19 +47,19 @@ _LONG_TEXT = 7
 
 
 def encode_request(asked: OldSchemaRequest) -> bytes:
-    return MAGIC + _REQUEST + struct.pack(">I", asked.sequence) + _encode_id(asked.schema)
+    return MAGIC + _REQUEST + struct.pack(">I", asked.sequence) + encode_id(asked.schema)
 
 
 def encode_found(sequence: int, schema: Schema) -> bytes:
     """Raises EncodeError for a name that has no place in it."""
     head = MAGIC + _FOUND + struct.pack(">I", sequence)
     if schema.id.kind is Kind.EVENT:
-        parts = [b"\x02", _encode_id(schema.id), struct.pack(">H", len(schema.properties))]
+        parts = [b"\x02", encode_id(schema.id), struct.pack(">H", len(schema.properties))]
         return head + b"".join(parts + [encode_map(_described(one)) for one in schema.properties])
     properties = [one for one in schema.properties if not one.statistic]
     statistics = [one for one in schema.properties if one.statistic]
     counts = struct.pack(">HHH", len(properties), len(statistics), len(schema.methods))
-    parts = [b"\x01", _encode_id(schema.id), counts]
+    parts = [b"\x01", encode_id(schema.id), counts]
     parts += [encode_map(_property_map(one)) for one in properties]
     parts += [encode_map(_described(one)) for one in statistics]
     for method in schema.methods:
@@ -90,7 +90,7 @@ def decode(data: bytes, agent: str = "") -> OldSchemaRequest | OldSchemaAnswer:
     raise DecodeError(f"{data[3:4]!r} is no message of QMFv1 that is understood here")
 
 
-def _encode_id(one: SchemaId) -> bytes:
+def encode_id(one: SchemaId) -> bytes:
     return encode_str8(one.package) + encode_str8(one.name) + one.hash.bytes
 
 

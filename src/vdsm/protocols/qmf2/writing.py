@@ -17,6 +17,7 @@ from vdsm.protocols.qmf2.model import (
     AgentAttributes,
     DataObject,
     Event,
+    FaultCode,
     MethodCall,
     ObjectId,
     OldSchemaRequest,
@@ -112,7 +113,9 @@ def method_answer(
 
 
 def fault(request: Message, agent: str, code: int, text: str, others: Mapping[str, object] | None = None) -> Message:
-    values = {**(others or {}), "error_code": UInt(code), "error_text": text}
+    # C++ consoles read it as unsigned, and throw what they cannot.
+    known = code if 0 <= code < 2**32 else FaultCode.EXCEPTION
+    values = {**(others or {}), "error_code": UInt(known), "error_text": text}
     message = _answer(request, agent, "_exception", {"_values": values})
     message.properties["qmf.content"] = "_data"
     return message
