@@ -14,10 +14,11 @@ PYTHON=/usr/bin/python3
 PYTHON_PACKAGES=(python3 python3-venv)
 # libvirt's Python binding comes as source only.
 BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
-# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests.
+# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests; sanlock
+# keeps the leases of shared storage, e2fsprogs makes file systems, procps lists processes.
 # shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
-    ovmf iproute2)
+    ovmf iproute2 sanlock python3-sanlock e2fsprogs procps)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }
@@ -108,6 +109,33 @@ need_packages() {
     update_package_lists
     quietly "Installing them again" apt_get --no-install-recommends install "${missing[@]}" ||
         die "apt-get could not install ${missing[*]}" "look at the lines above: no network, or a broken package?"
+}
+
+POLICY=/usr/sbin/policy-rc.d
+
+# need_broker: RabbitMQ, of which the tests run one of their own; Debian's service neither starts now nor at a boot.
+# One that was there before is left as it is.
+need_broker() {
+    local missing units=()
+    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base)
+    [[ " ${missing[*]} " == *" rabbitmq-server "* ]] || return 0
+    units+=(rabbitmq-server.service)
+    [[ " ${missing[*]} " != *" erlang-base "* ]] || units+=(epmd.service epmd.socket)
+    (
+        if is_root && [ ! -e "$POLICY" ]; then
+            trap 'rm -f "$POLICY"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+            chmod 755 "$POLICY"
+        fi
+        need_packages "for the tests' message broker" rabbitmq-server
+    ) || exit
+    # Where somebody's own policy let it start after all.
+    if [ -d /run/systemd/system ]; then
+        systemctl --quiet stop "${units[@]}" || true
+    else
+        service rabbitmq-server stop >/dev/null 2>&1 || true
+    fi
+    ! command -v systemctl >/dev/null || systemctl --quiet disable "${units[@]}" 2>/dev/null || true
 }
 
 update_package_lists() {
