@@ -95,7 +95,8 @@ class Bus:
         """Send, or drop it at once and return False (then `settled` is never called). Never waits.
 
         The place fills `address` and `subject`; `user_id` is filled with `identity` where the broker verifies it.
-        Without `settled` the broker is not asked whether it took the message.
+        Without `settled` the broker is not asked whether it took the message. A reply address that is none of this
+        broker's counts as one that it refused.
 
         Raises ValueError for a message that AMQP cannot carry.
         """

@@ -56,6 +56,7 @@ class House:
         check(VERBS.values())
         owner = config.daemon.owner
         self._drivers = drivers
+        self.last_event_before = 0  # id of the newest event of the daemons before
         self._store = store = Store(state, Retention(events=config.events.keep, audit=config.audit.keep))
         self.journal = Journal(store.events)
         locks = Locks()
@@ -93,6 +94,7 @@ class House:
             await self._store.open()
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
+            self.last_event_before = self.journal.last
             opened.push_async_callback(self.tokens.close)
             await self.tokens.start()
             await self._host.start()
@@ -117,6 +119,14 @@ class House:
         """When what tasks need is there."""
         await self._table.loaded()
         await self._repository.loaded()
+
+    async def count_start(self) -> int:
+        """The number of this start of the daemon. Raises StateUnavailable."""
+        return await self._store.starts.count()
+
+    async def host_uuid(self) -> str:
+        """Empty if the host has none."""
+        return (await self._drivers.machine.setup()).host_uuid
 
     async def _first_look(self) -> None:
         try:

@@ -82,7 +82,7 @@ def event_page(index: Index, value: Any, look: Look) -> str:
 
 
 def event_line(record: Mapping[str, Any], look: Look) -> str:
-    """Id, time, type, whom it is about, and what there is to say."""
+    """The host if there are several, id, time, type, whom it is about, and what there is to say."""
     data = record["data"]
     subject = next((data[name] for name in NAMES if data.get(name)), record.get("subject", "")[:8])
     severity = record.get("severity", "info")
@@ -95,11 +95,18 @@ def event_line(record: Mapping[str, Any], look: Look) -> str:
     ]
     said = ", ".join([" ".join(first), *rest] if first else rest)
     about = f"{clean(subject) or NOTHING:<12}"
-    return f"{look.paint(str(record['id']), DIM)}  {units.moment(record['time'])}  {kind}  {about}  {said}".rstrip()
+    head = _host(record, look) + look.paint(str(record["id"]), DIM)
+    return f"{head}  {units.moment(record['time'])}  {kind}  {about}  {said}".rstrip()
 
 
 def gap_line(gap: Mapping[str, Any], look: Look) -> str:
-    return look.paint(f"-- events {gap['since'] + 1} to {gap['until']} are missing: {clean(gap['reason'])}", YELLOW)
+    missing = f"-- events {gap['since'] + 1} to {gap['until']} are missing: {clean(gap['reason'])}"
+    return _host(gap, look) + look.paint(missing, YELLOW)
+
+
+def _host(told: Mapping[str, Any], look: Look) -> str:
+    """Where events come from several hosts."""
+    return look.paint(f"{clean(told['host']):<12}", BOLD) + "  " if "host" in told else ""
 
 
 def _shown(name: str, item: Any) -> str:

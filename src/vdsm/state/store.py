@@ -11,6 +11,7 @@ from .database import Database
 from .events import Events
 from .keys import Keys
 from .storage import StorageRecords
+from .starts import Starts
 from .tasks import Tasks
 from .tokens import Tokens
 
@@ -35,6 +36,7 @@ class Store:
         self.keys = Keys(self.database)
         self.tokens = Tokens(self.database)
         self.storage = StorageRecords(self.database)
+        self.starts = Starts(self.database, kept=directory is not None)
 
     @property
     def clean(self) -> bool:
