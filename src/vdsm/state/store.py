@@ -10,8 +10,8 @@ from .audit import Audit
 from .database import Database
 from .events import Events
 from .keys import Keys
-from .storage import StorageRecords
 from .starts import Starts
+from .storage import StorageRecords
 from .tasks import Tasks
 from .tokens import Tokens
 
