@@ -78,7 +78,7 @@ SHEET = [
     Line("Disk.list"),
     Line("Disk.getInfo", {"diskID": "{root1}"}),
     Line("Disk.getInfo", {"diskID": NOBODY}, problem="no-such-disk"),
-    Line("VM.create", {"vmParams": {"name": "web3", "memory": 64, "disks": [{"path": "root1"}]}}, keep="web3"),
+    Line("VM.create", {"vmParams": {**SHAPE, "name": "web3", "disks": [{"path": "root1"}]}}, keep="web3"),
     Line("VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "no"}]}}, problem="no-such-disk"),
     Line(
         "VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "root1"}]}}, problem="disk-in-use"
