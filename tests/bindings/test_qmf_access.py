@@ -146,9 +146,10 @@ async def test_too_many_at_once_are_refused(rabbitmq: RabbitMQ) -> None:
         console(rabbitmq.url("engine"), there.name) as here,
         console(rabbitmq.url("viewer"), there.name) as viewer,
     ):
-        made = await there.host.create("a")
+        made = [await there.host.create("a"), await there.host.create("b")]
         there.host.hypervisor.faults.set("reset", Fault(hang=True))
-        hung = [asyncio.create_task(here.call("reset", on=f"VM:{made.vm_id}", _deadline=9.0)) for _ in range(2)]
+        hung = [asyncio.create_task(here.call("reset", on=f"VM:{one.vm_id}", _deadline=20.0)) for one in made]
+        await until(lambda: there.agent.under_way == 2)
         await _try_until(here, "too-busy")
         assert await viewer.call("ping2") == {"result": None}  # another user's calls are not in its way
         there.host.hypervisor.faults.clear()

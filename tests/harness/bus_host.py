@@ -28,9 +28,7 @@ class BusHost:
         made = {"instance": f"vdsmtest-{secrets.token_hex(4)}", "host_name": "h", "version": "1", "users": USERS}
         self.options = AgentOptions(**{**made, "publish_s": 3600.0, **options})
         self.name = str(self.options.name)
-
-    def agent(self, *, epoch: int = 1, since: int = 0) -> Agent:
-        return Agent(self.host.bridge, self.bus, self.options, epoch=epoch, since=since)
+        self.agent = Agent(self.host.bridge, self.bus, self.options, epoch=1, since=host.journal.last)
 
 
 @asynccontextmanager
@@ -38,13 +36,12 @@ async def joined(url: str, **options: Any) -> AsyncIterator[BusHost]:
     """Events of before it is made are not told."""
     host = MemoryHost(None)
     await host.open()
-    made = BusHost(url, host, **options)
     await host.journal.flush()
-    agent = made.agent(since=host.journal.last)
+    made = BusHost(url, host, **options)
     try:
-        await agent.open()
+        await made.agent.open()
         await made.bus.wait_up(60)
         yield made
     finally:
-        await agent.close()
+        await made.agent.close()
         await host.close()

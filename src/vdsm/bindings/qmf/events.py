@@ -20,6 +20,7 @@ from .voice import Voice
 
 _WINDOW = 256  # events that the broker has not confirmed yet
 _AGAIN = 0.05  # seconds
+_PATIENCE_S = 0.5  # by then it is known whether a connection broke
 
 
 class EventStream:
@@ -56,17 +57,28 @@ class EventStream:
             await self._room.wait()
         self._open.add(number)
 
+        connection = self._voice.connection
+
         def settled(taken: bool) -> None:
-            # One that is refused while the connection stands is one that nobody listens for.
-            if taken or self._voice.heard:
-                self._open.discard(number)
-                self._room.set()
+            if taken:
+                self._close(number)
+            else:
+                asyncio.get_running_loop().call_later(_PATIENCE_S, give_up)
+
+        def give_up() -> None:
+            # Refused, and the connection still stands: nobody listens for it.
+            if self._voice.heard and self._voice.connection == connection:
+                self._close(number)
 
         assert event.schema is not None
         while True:
             if self._voice.event(event.schema, event, settled):
                 return
             await asyncio.sleep(_AGAIN)
+
+    def _close(self, number: int) -> None:
+        self._open.discard(number)
+        self._room.set()
 
     def _event(self, item: EventRecord | Gap) -> tuple[int, Event]:
         if isinstance(item, Gap):

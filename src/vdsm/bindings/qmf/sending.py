@@ -13,7 +13,7 @@ from vdsm.protocols.amqp import Message
 
 log = logging.getLogger(__name__)
 
-_AGAIN = 0.1  # seconds
+_AGAIN = 0.5  # seconds; by then it is known whether a connection broke
 _GIVE_UP = 30.0  # seconds; the console has given up by then, or asks again
 
 
@@ -32,9 +32,13 @@ async def deliver(bus: Bus, where: Target, messages: Sequence[Message]) -> bool:
 async def _deliver(bus: Bus, where: Target, message: Message) -> None:
     while True:
         settled = _Settled()
-        if bus.send(where, message, settled) and (await settled.taken or bus.up):
-            return  # what is refused while the connection stands, nobody is there to have
+        connection = bus.counters.connections
+        sent = bus.send(where, message, settled)
+        if sent and await settled.taken:
+            return
         await asyncio.sleep(_AGAIN)
+        if sent and bus.up and bus.counters.connections == connection:
+            return  # refused, and the connection still stands: nobody is there to have it
 
 
 class _Settled:

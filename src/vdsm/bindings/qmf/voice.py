@@ -29,6 +29,11 @@ class Voice:
     def heard(self) -> bool:
         return self._bus.up
 
+    @property
+    def connection(self) -> int:
+        """Another number for each connection to the broker."""
+        return self._bus.counters.connections
+
     def heartbeat(self, attributes: AgentAttributes) -> bool:
         return self._send(writing.heartbeat(attributes))
 
