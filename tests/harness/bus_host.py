@@ -22,9 +22,9 @@ USERS = Users(roles={"engine": Role.ADMIN, "viewer": Role.VIEWER})
 class BusHost:
     """The agent's name is no other's, so that tests may share a broker."""
 
-    def __init__(self, url: str, host: MemoryHost, **options: Any) -> None:
+    def __init__(self, url: str, host: MemoryHost, *, domain: str = "default", **options: Any) -> None:
         self.host = host
-        self.bus = Bus(BusAddress.parse(url))
+        self.bus = Bus(BusAddress.parse(url), domain=domain)
         made = {"instance": f"vdsmtest-{secrets.token_hex(4)}", "host_name": "h", "version": "1", "users": USERS}
         self.options = AgentOptions(**{**made, "publish_s": 3600.0, **options})
         self.name = str(self.options.name)
