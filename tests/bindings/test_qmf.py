@@ -12,6 +12,7 @@ import pytest
 from harness.bus_console import Console, Refused, altered, console, everything, until
 from harness.bus_host import BusHost, joined
 from harness.rabbitmq import RabbitMQ
+from vdsm.bindings.qmf.schema import Schemata
 from vdsm.contract import token, vm
 from vdsm.protocols.qmf2 import writing
 from vdsm.protocols.qmf2.model import (
@@ -250,6 +251,11 @@ async def test_objects_are_told_when_they_change_and_when_they_go(there: BusHost
     assert gone.schema.name == "VM"
 
 
+def properties_of(name: str) -> set[str]:
+    """Those that are no statistics."""
+    return {one.name for one in Schemata().classes[name].schema.properties if not one.statistic}
+
+
 async def test_statistics_are_told_by_themselves(rabbitmq: RabbitMQ) -> None:
     async with (
         joined(rabbitmq.url("host-a"), publish_s=0.5) as there,
@@ -259,6 +265,8 @@ async def test_statistics_are_told_by_themselves(rabbitmq: RabbitMQ) -> None:
         brief = await until(lambda: next((o for o in here.objects if "cpuModel" not in o.values), None))
         assert "cpuModel" in whole.values or whole is brief
         assert "cpuLoad" in brief.values
+        # The Python console puts the properties of an update in the place of all it had.
+        assert not brief.values.keys() & properties_of("Host")
 
 
 async def test_no_secret_is_ever_told(there: BusHost, here: Console) -> None:

@@ -46,7 +46,8 @@ async def in_process(prefix: str) -> AsyncIterator[Door]:
 @pytest.fixture
 def daemon(tmp_path: Path, prefix: str, rabbitmq: RabbitMQ) -> Any:
     made = Daemon(tmp_path, prefix, uri="test:///default", config=bus_table(tmp_path, rabbitmq, prefix))
-    made.file.write_text(made.file.read_text().replace(f'["{made.images}"]', '["/images"]'))
+    config = made.file.read_text().replace(f'["{made.images}"]', '["/images"]')
+    made.file.write_text(config.replace(f'["{made.storage}"]', '["/storage"]'))
     made.start("--simulate", "0")
     yield made
     made.end()

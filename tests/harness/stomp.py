@@ -239,8 +239,9 @@ class Wired(Daemon):
         self.state = home / "state"
         super().__init__(home, prefix, uri=uri or "test:///default")
         config = self.file.read_text()
+        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(f'["{self.storage}"]', '["/storage"]')
         self.file.write_text(
-            (config if uri else config.replace(f'["{self.images}"]', '["/images"]'))
+            (config if uri else simulated)
             + f'[rest]\nlisten = "{listen}"\nport = 0\n'
             + '[plain]\nlisten = "127.0.0.1"\nport = 0\nrole = "admin"\n'
             + '[access]\ncertificates = { engine = "admin", watcher = "viewer" }\n'

@@ -81,6 +81,17 @@ class Vm(Section, frozen=True, kw_only=True):
     ] = []
 
 
+class Storage(Section, frozen=True, kw_only=True):
+    """Storage domains and the disks in them."""
+
+    directories: Annotated[
+        list[Directory], Meta(description="Local directories below which storage may be made. No others.")
+    ] = []
+    repository: Annotated[
+        Directory, Meta(description="Where pools and domains are linked together, as managers look for them.")
+    ] = ""
+
+
 class Rest(Section, frozen=True, kw_only=True):
     """The REST door."""
 
@@ -263,6 +274,7 @@ class Config(Section, frozen=True, kw_only=True):
     log: Log = Log()
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
+    storage: Storage = Storage()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
     xmlrpc: Xmlrpc = Xmlrpc()
@@ -293,20 +305,33 @@ class Place:
     state: Path
     run: Path
     images: tuple[str, ...]
+    storage: tuple[str, ...]
+    repository: Path
 
     @staticmethod
     def of_process() -> Place:
         """For root the system's, for others the XDG directories."""
         system = ("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv")
         if os.geteuid() == 0:
-            return Place(True, Path("/etc/vdsm/vdsmd.toml"), Path("/var/lib/vdsm"), Path("/run/vdsm"), system)
+            return Place(
+                root=True,
+                config=Path("/etc/vdsm/vdsmd.toml"),
+                state=Path("/var/lib/vdsm"),
+                run=Path("/run/vdsm"),
+                images=system,
+                storage=("/srv", "/var/lib/vdsm/storage"),
+                repository=Path("/rhev/data-center"),
+            )
         home = Path.home()
+        data = _xdg("XDG_DATA_HOME", home / ".local/share") / "vdsm"
         return Place(
             root=False,
             config=_xdg("XDG_CONFIG_HOME", home / ".config") / "vdsm/vdsmd.toml",
             state=_xdg("XDG_STATE_HOME", home / ".local/state") / "vdsm",
             run=_runtime(home) / "vdsm",
-            images=(*system, f"{_xdg('XDG_DATA_HOME', home / '.local/share') / 'vdsm'}", f"{home}"),
+            images=(*system, f"{data}", f"{home}"),
+            storage=(f"{data}", f"{home}"),
+            repository=data / "data-center",
         )
 
 
@@ -375,6 +400,10 @@ def with_places(config: Config, place: Place) -> Config:
         daemon=replace(config.daemon, state_directory=state, run_directory=run),
         libvirt=Libvirt(uri=config.libvirt.uri or ("qemu:///system" if place.root else "qemu:///session")),
         vm=Vm(directories=config.vm.directories or list(place.images)),
+        storage=Storage(
+            directories=config.storage.directories or list(place.storage),
+            repository=config.storage.repository or f"{place.repository}",
+        ),
         rest=replace(
             rest,
             socket=rest.socket or f"{run}/api.sock",

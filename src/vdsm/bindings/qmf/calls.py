@@ -18,7 +18,7 @@ from vdsm.contract.types import END, Seconds
 from vdsm.core import flow
 from vdsm.core.bridge import Bridge
 from vdsm.core.caller import Caller
-from vdsm.protocols.qmf2.model import Fault, MethodAnswer, MethodCall
+from vdsm.protocols.qmf2.model import Fault, FaultCode, MethodAnswer, MethodCall
 
 from . import types
 from .schema import Schemata
@@ -37,6 +37,9 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True, rename=lambda name: f"
     idempotency_key: Annotated[str, Meta(pattern=r"^[!-~]{0,255}" + END)] = ""
     flow_id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:/+=-]{0,64}" + END)] = ""  # it goes into logs as it is
 
+
+# A QMF code is unsigned; what JSON-RPC calls by a negative one, QMF has codes of its own for.
+_CODES = {MethodNotFound.code: FaultCode.UNKNOWN_METHOD, InvalidParams.code: FaultCode.INVALID_PARAMETER}
 
 RESERVED = frozenset(Reserved.__struct_encode_fields__)
 
@@ -104,7 +107,8 @@ def fault_of(error: Exception, agent: str, flow_id: str = "") -> Fault:
     hint = problem.remedy()
     members = msgspec.to_builtins(problem.body(flow_id))
     text = f"{problem}. {hint}" if hint else f"{problem}"
-    return Fault(agent=agent, code=problem.code, text=text, others=members)
+    code = problem.code if problem.code >= 0 else _CODES.get(problem.code, FaultCode.EXCEPTION)
+    return Fault(agent=agent, code=code, text=text, others=members)
 
 
 def _class_of(call: MethodCall) -> str:

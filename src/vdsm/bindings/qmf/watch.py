@@ -47,7 +47,6 @@ class Watch:
         self._trouble = ""
         statistics = frozenset(p.name for p in kind.schema.properties if p.statistic)
         self._statistics = statistics
-        self._brief = statistics | {p.name for p in kind.schema.properties if p.index}
 
     def look(self, *, everything: bool = False) -> None:
         """Soon; with `everything` all is told, changed or not."""
@@ -96,7 +95,8 @@ class Watch:
             return known
         if before.statistics == now.statistics:
             return None
-        brief = {key: value for key, value in known.values.items() if key in self._brief}
+        # Whole properties or none: a console takes any it gets for all there are.
+        brief = {key: value for key, value in known.values.items() if key in self._statistics}
         return msgspec.structs.replace(known, values=brief)
 
     def _gone(self, name: str) -> DataObject:
