@@ -55,6 +55,7 @@ class Console:
         self._hearers: dict[str, list[EventHandler]] = {}
         self._ager: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # a host was found
+        self._unheard: set[str] = set()  # agents that have said nothing yet since the bus came up
         self.down_for = ""  # why the bus is down, if it is
         self.hosts.watch(self._changed)
 
@@ -194,6 +195,9 @@ class Console:
                 log.warning("dropped what says it is from %.80s: it came as %.80s", said.agent, message.subject)
             case Heartbeat():
                 self.hosts.hear(said.attributes, now)
+                if said.agent in self._unheard:  # a broker forgets what it had for somebody who was away
+                    self._unheard.discard(said.agent)
+                    self._requests.nudge(said.agent)
                 self._hand_over(said.agent, ())
                 if said.located:
                     self._news.set()
@@ -213,13 +217,15 @@ class Console:
     def _came_up(self) -> None:
         self.down_for = ""
         self.hosts.forgive(time.monotonic())
+        self._unheard = {host.agent for host in self.hosts}
         self._requests.nudge()
         self._news.set()
         # What the hosts that are followed told meanwhile is missed: the answer says how far they are.
-        followed = [agent for agent, handlers in self._hearers.items() if handlers]
-        if followed:
-            one_of = Predicate(["or", *(equal("_name", agent) for agent in followed[:ONE_BY_ONE])])
-            self.locate(one_of if len(followed) <= ONE_BY_ONE else EVERYTHING)
+        concerned = {*(agent for agent, handlers in self._hearers.items() if handlers), *self._requests.agents()}
+        if len(concerned) > ONE_BY_ONE:
+            self.locate()
+        elif concerned:
+            self.locate(Predicate(["or", *(equal("_name", agent) for agent in sorted(concerned))]))
 
     def _went_down(self, reason: str) -> None:
         self.down_for = reason
