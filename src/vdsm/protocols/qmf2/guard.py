@@ -43,10 +43,18 @@ CONSOLE_LIMITS = Limits(items=4_194_304, size=67_108_864)
 """A console asked for what it gets, and some answers are long."""
 
 
-def outgoing(value: object, depth: int = 0) -> object:
+def outgoing(value: Any, depth: int = 0) -> object:
     """The value as every peer can take it. Raises Unsendable."""
     if depth > MAX_DEPTH:
         raise Unsendable(f"a value nested more than {MAX_DEPTH} deep, or one that holds itself, cannot be sent")
+    kind = type(value)
+    # What is met by the thousand comes first, and leaves as it is.
+    if kind is str and len(value) <= MAX_TEXT and value.isascii():
+        return value
+    if kind is int and -(2**63) <= value < 2**63:
+        return value
+    if kind is dict:
+        return {outgoing_key(key): outgoing(one, depth + 1) for key, one in value.items()}
     match value:
         case None | bool() | float() | UUID():
             return value
@@ -65,6 +73,8 @@ def outgoing(value: object, depth: int = 0) -> object:
 
 def outgoing_key(key: object) -> str:
     """On qpidd a map with a key that is no text arrives empty. A long key is cut, yet stays unique."""
+    if type(key) is str and len(key) <= MAX_KEY and key.isascii():
+        return key
     text = str.__str__(key) if isinstance(key, str) else str(key)
     raw = text.encode(errors="replace")
     if len(raw) <= MAX_KEY:

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from vdsm.protocols.amqp import Message, UInt
 from vdsm.protocols.amqp010 import encode_list, encode_map
+from vdsm.protocols.amqp10 import count_values
 from vdsm.protocols.qmf2 import forms, guard, names, schema_v1
 from vdsm.protocols.qmf2.forms import Map
 from vdsm.protocols.qmf2.model import (
@@ -198,18 +199,9 @@ def _message(opcode: str, method: str, body: object) -> Message:
 
 def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list[object] | bytes:
     """A long body as data in the encoding of AMQP 0-10, which every peer reads: Proton has no room for it."""
-    if _count(body) <= MAX_VALUES:
+    if count_values(body) <= MAX_VALUES:
         return body
     return encode_map(body) if isinstance(body, dict) else encode_list(body)
-
-
-def _count(value: object) -> int:
-    match value:
-        case dict():
-            return 1 + len(value) + sum(map(_count, value.values()))
-        case list():
-            return 1 + sum(map(_count, value))
-    return 1
 
 
 def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
