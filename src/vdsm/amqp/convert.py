@@ -14,7 +14,7 @@ from vdsm.protocols.amqp10 import count_values, encode_body
 
 _NO_BODY = b"\x00\x53\x77\x40"  # which Proton writes where there is none
 MOST_NODES = 65_535
-"""Readers made with Proton see as many nodes of a body, one for each value and key, and miss the rest without a word."""
+"""Readers made with Proton see as many nodes of a body, one for each value and key, and miss the rest unasked."""
 
 _OUT: dict[type, type] = {UByte: proton.ubyte, UInt: proton.uint, ULong: proton.ulong}
 _IN: dict[type, type] = {
