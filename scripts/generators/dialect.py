@@ -32,8 +32,8 @@ FORMS: dict[str, dict[str, str]] = {
     # The schema says uint; the engine casts to Double, so a bare 33 breaks it.
     "HostJobInfo": {"progress": "float"},
     # Byte sizes and times are text in published answers; a number of XML-RPC has only 32 bits besides.
-    "StorageDomainStats": {name: "text" for name in ("disktotal", "diskfree", "mdasize", "mdafree")},
-    "VolumeInfoResponse": {name: "text" for name in ("capacity", "truesize", "apparentsize", "ctime", "mtime")},
+    "StorageDomainStats": dict.fromkeys(("disktotal", "diskfree", "mdasize", "mdafree"), "text"),
+    "VolumeInfoResponse": dict.fromkeys(("capacity", "truesize", "apparentsize", "ctime", "mtime"), "text"),
     "VolumeSizeInfo": {"truesize": "text", "apparentsize": "text"},
     # A machine that is Down is ordered against events by its statusTime like any other.
     "ExitedVmStats": {"statusTime": "text", "timeOffset": "text"},

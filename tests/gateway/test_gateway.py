@@ -40,7 +40,8 @@ __all__ = [  # a manager's own flow and manners, unchanged
 ]
 
 
-SLOW_RESET = f'[simulate]\nfaults = "reset:delay={SLOW}"\n'
+# Machines take their time to start, as real ones do: the manager sees them wait for their launch.
+SLOW_HOST = f'[simulate]\nfaults = "reset:delay={SLOW};start:delay=0.5"\n'
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Itera
     """What the tests take for a daemon."""
     name = f"vdsmtest-{secrets.token_hex(4)}"
     home = tmp_path_factory.mktemp("gateway")
-    host = Wired(home / "host", name, bus_table(home, rabbitmq, name) + SLOW_RESET)
+    host = Wired(home / "host", name, bus_table(home, rabbitmq, name) + SLOW_HOST)
     gateway = Gateway(home / "gateway", name, rabbitmq, name)
     try:
         host.serve(machines=1)

@@ -29,7 +29,7 @@ from vdsm.protocols.qmf2.model import (
 )
 from vdsm.protocols.qmf2.predicates import EVERYTHING
 
-from .hosts import Change, Hosts, KnownHost, State, Unknown
+from .hosts import Change, Hosts, KnownHost, State, Unknown, text_of
 from .requests import Answer, Requests
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class Console:
         self._hearers: dict[str, list[EventHandler]] = {}
         self._ager: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # a host was found
+        self._unheard: set[str] = set()  # agents that have said nothing yet since the bus came up
         self.down_for = ""  # why the bus is down, if it is
         self.hosts.watch(self._changed)
 
@@ -151,9 +152,11 @@ class Console:
         host = self.hosts.get(agent)
         if not self._bus.up:
             return f"the bus is down: {self.down_for}" if self.down_for else "the bus is down"
-        if host is None or host.state is State.SILENT:
-            return f"it has been silent for {host.age(time.monotonic()):.0f} s" if host else "it was never heard"
-        return ""
+        if host is None:
+            return "it was never heard"
+        if host.state is State.SILENT:
+            return f"it has been silent for {host.age(time.monotonic()):.0f} s"
+        return "its daemon was stopped" if text_of(host.attributes, "state") == "stopping" else ""
 
     def _send(self, where: Target, message: Message) -> bool:
         # A host believes only what the broker has checked, and the broker checks only what is said.
@@ -183,6 +186,9 @@ class Console:
                 log.warning("dropped what says it is from %.80s: it came as %.80s", said.agent, message.subject)
             case Heartbeat():
                 self.hosts.hear(said.attributes, now)
+                if said.agent in self._unheard:  # a broker forgets what it had for somebody who was away
+                    self._unheard.discard(said.agent)
+                    self._requests.nudge(said.agent)
                 self._hand_over(said.agent, ())
                 if said.located:
                     self._news.set()
@@ -202,6 +208,7 @@ class Console:
     def _came_up(self) -> None:
         self.down_for = ""
         self.hosts.forgive(time.monotonic())
+        self._unheard = {host.agent for host in self.hosts}
         self.locate()
         self._requests.nudge()
 
