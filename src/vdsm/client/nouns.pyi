@@ -19,7 +19,15 @@ from vdsm.contract.outcome import Outcome
 from vdsm.contract.storage import StorageSummary
 from vdsm.contract.storage_domain import StorageDomainInfo, StorageDomainStats
 from vdsm.contract.storage_pool import ConnectionRef, ConnectionStatus, SpmStatus, StoragePoolFullInfo
-from vdsm.contract.storage_words import DiskContentType, StorageDomainImageClass, StorageDomainStatus, StorageDomainType, VolumeAllocation, VolumeFormat, VolumeLegality
+from vdsm.contract.storage_words import (
+    DiskContentType,
+    StorageDomainImageClass,
+    StorageDomainStatus,
+    StorageDomainType,
+    VolumeAllocation,
+    VolumeFormat,
+    VolumeLegality,
+)
 from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStatus
 from vdsm.contract.token import NewToken, TokenInfo
 from vdsm.contract.types import Secret
