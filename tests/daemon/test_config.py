@@ -146,7 +146,7 @@ def test_every_key_is_explained() -> None:
 def test_the_packaged_file_is_the_defaults() -> None:
     text = DEFAULTS.read_text()
     assert text == to_toml(load(Path(os.devnull), ROOT), commented=True), (
-        "write it anew: `vdsmd --show-config --defaults`"
+        "write it anew: `vdsmd --config /dev/null --show-config`, as root, with every setting a comment"
     )
     assert parse(text.encode(), "packaged") == Config()
     uncommented = "\n".join(line.removeprefix("#") if not line.startswith("# ") else "" for line in text.splitlines())
