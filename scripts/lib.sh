@@ -14,10 +14,11 @@ PYTHON=/usr/bin/python3
 PYTHON_PACKAGES=(python3 python3-venv)
 # libvirt's Python binding comes as source only.
 BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
-# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests.
+# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests; sanlock
+# keeps the leases of shared storage, e2fsprogs makes file systems, procps lists processes.
 # shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
-    ovmf iproute2)
+    ovmf iproute2 sanlock python3-sanlock e2fsprogs procps)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }

@@ -262,7 +262,7 @@ async def test_a_directory_swapped_for_a_link_during_the_call(real: Lab, tmp_pat
 
 @given(path=st.text(max_size=20).map(lambda text: f"../{text}") | st.text(alphabet="./a", max_size=12))
 def test_no_name_reads_what_is_outside(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
-    from vdsm.drivers.filesystem import worker
+    from vdsm.drivers.workers import files as worker
 
     top = tmp_path_factory.getbasetemp() / "names"
     (top / "root/a").mkdir(parents=True, exist_ok=True)
@@ -393,7 +393,7 @@ def workers(parent: int) -> list[int]:
     said = subprocess.run(
         ["ps", "-ww", "--ppid", str(parent), "-o", "pid=,args="], capture_output=True, text=True, check=False
     )
-    return [int(line.split()[0]) for line in said.stdout.splitlines() if "filesystem/worker.py" in line]
+    return [int(line.split()[0]) for line in said.stdout.splitlines() if "vdsm.drivers.workers.files" in line]
 
 
 async def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:

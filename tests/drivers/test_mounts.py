@@ -14,8 +14,7 @@ from harness.hung_mount import HungMount
 from harness.until import BUSY
 from vdsm.contract.errors_storage import ForeignMount, MountError, MountRefused
 from vdsm.core.ports.mounts import Mounts, MountWish
-from vdsm.drivers.filesystem import LinuxMounts
-from vdsm.drivers.filesystem.mounts import checked
+from vdsm.drivers.filesystem.mounts import LinuxMounts, checked
 from vdsm.drivers.simulated.mounts import SimulatedMounts
 
 

@@ -2,13 +2,13 @@
 """Leases on shared storage, as sanlock keeps them: who may be which host, and who may touch what.
 
 A lockspace is a domain's id and its `ids` file; a host joins it under a host id. A lease is a named place in a file;
-whoever holds it holds it for the daemon's process, and loses it when that ends. Every method may raise
+the daemon holds it until it releases it or ends, or until the storage is lost for too long. Every method may raise
 LockManagerUnavailable and DeadlineExceeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
@@ -39,6 +39,9 @@ class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Leases(Protocol):
+    def watch(self, lost: Callable[[Collection[Lease]], None]) -> None:
+        """Call `lost` on the event loop when leases that were held are not any more: all work under them must stop."""
+
     async def format_lockspace(self, space: Lockspace, *, io_timeout: int = 10) -> None:
         """Write an empty one. Raises ClusterLockInitError."""
 
@@ -55,10 +58,10 @@ class Leases(Protocol):
         """Whether the host id is held at this moment; losing the storage loses it."""
 
     async def acquire(self, lease: Lease, host_id: int) -> None:
-        """Take it for the daemon. Raises AcquireLockFailure when another holds it."""
+        """Take it for the daemon; one it holds already is fine. Raises AcquireLockFailure: another holds it."""
 
     async def release(self, lease: Lease, host_id: int) -> None:
-        """Raises ReleaseLockFailure."""
+        """One it does not hold is fine. Raises ReleaseLockFailure."""
 
     async def state(self, lease: Lease) -> LeaseState:
         """From the disk. Raises SanlockInquireError."""

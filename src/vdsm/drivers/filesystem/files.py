@@ -20,12 +20,12 @@ from vdsm.contract.errors_storage import (
     StorageReadOnly,
 )
 from vdsm.core.ports.files import FileStatus, Space
-
-from .process import Worker
+from vdsm.drivers.worker import Program, Worker
 
 _PATIENCE_S = 30.0
 _TREE_S = 600.0  # for what has to do with many files
-_THREADS = 8
+_WORKING = Program(module="vdsm.drivers.workers.files", threads=8)
+_PROBING = Program(module="vdsm.drivers.workers.files", threads=1)
 _NAME_MAX = 255
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -126,7 +126,11 @@ class LinuxFiles:
         _check(root, about)
         key = root, op == "probe"
         if key not in self._workers:
-            self._workers[key] = Worker(root, threads=1 if key[1] else _THREADS)
+            self._workers[key] = Worker(
+                root,
+                _PROBING if key[1] else _WORKING,
+                broken=lambda reason: StorageBroken(file=root, reason=reason),
+            )
         try:
             return await self._workers[key].call(op, {"root": root, **args}, data, seconds)
         except OSError as error:

@@ -1,27 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that touches the files of one root, so that storage that hangs hangs nothing else.
 
-Runs as a script with the standard library alone (a start takes some 20 ms). Standard input is a socket: requests come
-in and answers go out as two lengths, a JSON object and bytes. It ends when the socket does.
+It runs with the standard library alone, so that it starts in some 20 ms. The daemon's side is `LinuxFiles`.
 """
 
 import contextlib
 import ctypes
 import errno
-import json
 import mmap
 import os
-import queue
-import socket
 import stat
-import struct
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
-FRAME = struct.Struct(">II")
+from vdsm.drivers.workers.serving import Answer
+
 _BLOCK = 4096
 _PIECE_MAX = 64 * 1024  # of each file that read_all reads
 _DEPTH_MAX = 64
@@ -29,8 +22,6 @@ _RENAME_NOREPLACE = 1
 _DIRECT_TEST = "__DIRECT_IO_TEST__"  # the name existing hosts use
 _UP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-Answer = tuple[Any, bytes]
 
 
 @contextlib.contextmanager
@@ -389,44 +380,3 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {
         rename, link, make_symlink, read_symlink, remove, space, probe, block_size,
     )
 }  # fmt: skip
-_WITH_DATA = ("create", "replace", "write_at")
-
-
-# ---- the socket ------------------------------------------------------------------------------------------------------
-
-
-def serve(door: socket.socket, threads: int) -> None:
-    """Until the other end is closed; calls under way are given up then."""
-    waiting: queue.SimpleQueue[tuple[dict[str, Any], bytes]] = queue.SimpleQueue()
-    mutex = threading.Lock()
-
-    def work() -> None:
-        while True:
-            request, data = waiting.get()
-            answer, out = _answer(request, data)
-            head = json.dumps(answer | {"id": request["id"]}).encode()
-            with mutex:
-                door.sendall(FRAME.pack(len(head), len(out)) + head + out)
-
-    for _ in range(threads):
-        threading.Thread(target=work, daemon=True).start()
-    with door.makefile("rb") as stream:
-        while len(frame := stream.read(FRAME.size)) == FRAME.size:
-            head, data = (stream.read(length) for length in FRAME.unpack(frame))
-            waiting.put((json.loads(head), data))
-    os._exit(0)
-
-
-def _answer(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    with_data = {"data": data} if request["op"] in _WITH_DATA else {}
-    try:
-        result, out = OPERATIONS[request["op"]](**request["args"], **with_data)
-    except OSError as error:
-        return {"errno": error.errno or errno.EIO}, b""
-    except (ValueError, OverflowError):  # a name or a number that no file system takes
-        return {"errno": errno.EINVAL}, b""
-    return {"result": result}, out
-
-
-if __name__ == "__main__":
-    serve(socket.socket(fileno=0), int(sys.argv[1]))

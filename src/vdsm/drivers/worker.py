@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One worker process and the calls that are under way in it."""
+"""A worker process: what may hang or be killed runs there; the calls that are under way in it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from vdsm.contract.errors import DeadlineExceeded, TooBusy
-from vdsm.contract.errors_storage import StorageBroken
+from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.core.ports import deadline
 
-from .worker import FRAME
+from .workers.serving import FRAME
 
-_SCRIPT = Path(__file__).with_name("worker.py")
+_SOURCE = Path(__file__).parents[2]
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _WAITING_MAX = 256
 _END_S = 1.0  # for a killed worker to be gone; one stuck in the kernel ends when its storage answers
@@ -33,14 +33,34 @@ class _Answer(msgspec.Struct, frozen=True):
     id: int
     result: Any = None
     errno: int = 0
+    text: str = ""
+
+
+class Program(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs in a worker: a module with `OPERATIONS`, of the standard library and `serving` alone."""
+
+    module: str
+    threads: int
+    python: tuple[str, ...] = (sys.executable, "-I", "-S")
+    environment: dict[str, str] = {}
 
 
 class Worker:
     """Started by its first call, and again after it ended. Calls that were given up still hold their thread there."""
 
-    def __init__(self, root: str, *, threads: int) -> None:
-        self._root = root
-        self._threads = threads
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        *,
+        broken: Callable[[str], Problem],
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`broken` makes what callers get when it ends under them; `ended` is told of every end but `close`."""
+        self._name = name
+        self._program = program
+        self._broken = broken
+        self._ended = ended
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[tuple[Any, bytes]]] = {}
         self._given_up: set[int] = set()
@@ -50,9 +70,9 @@ class Worker:
         self._listening: asyncio.Task[None] | None = None
 
     async def call(self, op: str, args: dict[str, object], data: bytes, most: float) -> tuple[Any, bytes]:
-        """Raises OSError as the operation did, DeadlineExceeded, TooBusy, StorageBroken."""
-        what = f"{op.replace('_', ' ')} in {self._root}"
-        if len(self._given_up) >= self._threads:  # nothing would be done: say so at once
+        """Raises OSError as the operation did, DeadlineExceeded, TooBusy and what `broken` makes."""
+        what = f"{op.replace('_', ' ')} in {self._name}"
+        if len(self._given_up) >= self._program.threads:  # nothing would be done: say so at once
             raise DeadlineExceeded(what=f"{what}, which hangs,", seconds="0")
         if len(self._waiting) >= _WAITING_MAX:
             raise TooBusy(what=what)
@@ -89,9 +109,9 @@ class Worker:
             if self._writer is None:
                 ours, theirs = socket.socketpair()
                 with theirs:
-                    self._process = await asyncio.to_thread(_spawn, theirs, self._threads, self._process)
+                    self._process = await asyncio.to_thread(_spawn, theirs, self._program, self._process)
                 reader, self._writer = await asyncio.open_unix_connection(sock=ours)
-                self._listening = asyncio.create_task(self._listen(reader), name=f"files of {self._root}")
+                self._listening = asyncio.create_task(self._listen(reader), name=self._name)
             return self._writer
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
@@ -105,6 +125,7 @@ class Worker:
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.DecodeError):
             pass
         self._end()
+        self._ended()
 
     def _hand_over(self, answer: _Answer, data: bytes) -> None:
         self._given_up.discard(answer.id)
@@ -112,7 +133,7 @@ class Worker:
         if future is None or future.done():
             return
         if answer.errno:
-            future.set_exception(OSError(answer.errno, os.strerror(answer.errno)))
+            future.set_exception(OSError(answer.errno, answer.text or os.strerror(answer.errno)))
         else:
             future.set_result((answer.result, data))
 
@@ -120,7 +141,7 @@ class Worker:
         """It is gone: whoever waits is told; the next call starts another."""
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(StorageBroken(file=self._root, reason="the process that reads it ended"))
+                future.set_exception(self._broken("its worker process ended"))
         self._given_up.clear()
         if self._writer is not None:
             self._writer.close()
@@ -134,16 +155,20 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait(_END_S)
 
 
-def _spawn(door: socket.socket, threads: int, before: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
+def _spawn(door: socket.socket, program: Program, before: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes]:
     """In the place of one that ended."""
     if before is not None:
         _reap(before)
+    start = (
+        f"import sys; sys.path.insert(0, {str(_SOURCE)!r}); sys.dont_write_bytecode = True;"
+        f"from {program.module} import OPERATIONS; from vdsm.drivers.workers.serving import serve; serve(OPERATIONS)"
+    )
     return subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_SCRIPT), str(threads)],
+        [*program.python, "-c", start, program.module, str(program.threads)],
         stdin=door.fileno(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
-        env=_ENVIRONMENT,
+        env=_ENVIRONMENT | program.environment,
         start_new_session=True,
     )

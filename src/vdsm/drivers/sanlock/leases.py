@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `Leases` port by Debian's sanlock: a worker process speaks to its library, and is what holds the leases."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import msgspec
+
+from vdsm.contract.errors import InvalidParams, Problem
+from vdsm.contract.errors_storage import (
+    AcquireHostIdFailure,
+    AcquireLockFailure,
+    ClusterLockInitError,
+    LockManagerUnavailable,
+    ReleaseHostIdFailure,
+    ReleaseLockFailure,
+    SanlockInquireError,
+)
+from vdsm.core.ports.leases import Lease, LeaseState, Lockspace
+from vdsm.drivers.worker import Program, Worker
+
+_PYTHON = ("/usr/bin/python3", "-I")  # whose packages python3-sanlock is among
+_PATIENCE_S = 60.0
+_JOIN_S = 300.0  # the last holder of a host id must be known to be dead: 60 s and 14 times the 10 s of io_timeout
+_THREADS = 16
+_NAME_MAX = 48  # bytes, in sanlock's format
+
+
+class SanlockLeases:
+    """`run_directory` is that of a sanlock other than the system's."""
+
+    def __init__(self, *, run_directory: str = "") -> None:
+        self._lost: Callable[[Collection[Lease]], None] = lambda leases: None
+        self._held: dict[tuple[str, str], Lease] = {}
+        environment = {"SANLOCK_RUN_DIR": run_directory} if run_directory else {}
+        self._worker = Worker(
+            "sanlock",
+            Program(module="vdsm.drivers.workers.leases", threads=_THREADS, python=_PYTHON, environment=environment),
+            broken=lambda reason: LockManagerUnavailable(reason=reason),
+            ended=self._end,
+        )
+
+    def watch(self, lost: Callable[[Collection[Lease]], None]) -> None:
+        self._lost = lost
+
+    async def format_lockspace(self, space: Lockspace, *, io_timeout: int = 10) -> None:
+        args = {"alignment": space.alignment, "sector": space.sector, "io_timeout": io_timeout}
+        await self._call(
+            "format_lockspace",
+            lambda reason: ClusterLockInitError(lease=space.name, reason=reason),
+            _space(space) | args,
+        )
+
+    async def format_lease(self, lease: Lease) -> None:
+        await self._call(
+            "format_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason), _whole(lease)
+        )
+
+    async def join(self, space: Lockspace, host_id: int, *, io_timeout: int = 10) -> None:
+        await self._call(
+            "join",
+            lambda reason: AcquireHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason),
+            _space(space) | {"host_id": host_id, "io_timeout": io_timeout},
+            seconds=_JOIN_S,
+        )
+
+    async def leave(self, space: Lockspace, host_id: int) -> None:
+        await self._call(
+            "leave",
+            lambda reason: ReleaseHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason),
+            _space(space) | {"host_id": host_id},
+            seconds=_JOIN_S,
+        )
+
+    async def joined(self, space: Lockspace, host_id: int) -> bool:
+        found = await self._call(
+            "joined",
+            lambda reason: AcquireHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason),
+            _space(space) | {"host_id": host_id},
+        )
+        return bool(found)
+
+    async def acquire(self, lease: Lease, host_id: int) -> None:
+        await self._call("acquire", lambda reason: AcquireLockFailure(lease=lease.name, reason=reason), _place(lease))
+        self._held[lease.lockspace, lease.name] = lease
+
+    async def release(self, lease: Lease, host_id: int) -> None:
+        await self._call("release", lambda reason: ReleaseLockFailure(lease=lease.name, reason=reason), _place(lease))
+        self._held.pop((lease.lockspace, lease.name), None)
+
+    async def state(self, lease: Lease) -> LeaseState:
+        found = await self._call(
+            "state", lambda reason: SanlockInquireError(lease=lease.name, reason=reason), _whole(lease)
+        )
+        return msgspec.convert(found, LeaseState)
+
+    async def held(self) -> Sequence[tuple[str, str]]:
+        found = await self._call("held", lambda reason: LockManagerUnavailable(reason=reason), {})
+        return msgspec.convert(found, list[tuple[str, str]])
+
+    async def close(self) -> None:
+        self._held.clear()
+        await self._worker.close()
+
+    def _end(self) -> None:
+        """The worker is gone, and with it all it held."""
+        if lost := list(self._held.values()):
+            self._held.clear()
+            self._lost(lost)
+
+    async def _call(
+        self, op: str, problem: Callable[[str], Problem], args: dict[str, object], *, seconds: float = _PATIENCE_S
+    ) -> Any:
+        try:
+            return (await self._worker.call(op, args, b"", seconds))[0]
+        except OSError as error:
+            reason = error.strerror or f"error {error.errno}"
+            if error.errno == errno.ENOPKG:
+                raise LockManagerUnavailable(reason=reason) from None
+            raise problem(reason) from None
+
+
+def _space(space: Lockspace) -> dict[str, object]:
+    return {"name": _name(space.name), "path": space.path, "offset": space.offset}
+
+
+def _place(lease: Lease) -> dict[str, object]:
+    return {
+        "lockspace": _name(lease.lockspace),
+        "name": _name(lease.name),
+        "path": lease.path,
+        "offset": lease.offset,
+    }
+
+
+def _whole(lease: Lease) -> dict[str, object]:
+    return {**_place(lease), "alignment": lease.alignment, "sector": lease.sector}
+
+
+def _name(name: str) -> str:
+    if not name.isascii() or not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
+        raise InvalidParams(reason=f"{name!r} is no name of a lease: it has 1 to {_NAME_MAX} ASCII characters")
+    return name
