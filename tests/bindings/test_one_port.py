@@ -40,7 +40,8 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     made.end()
 
 
-WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
+_HOST = MemoryHost(None)
+WIRE = StompWire(_HOST.bridge, Identity(Roles(), _HOST.refusals, binding="stomp"))
 
 
 # ---- first bytes -----------------------------------------------------------------------------------------------------

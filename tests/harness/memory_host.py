@@ -19,6 +19,7 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
@@ -68,6 +69,7 @@ class MemoryHost:
         self.table = Table(self.hypervisor, self.journal, owner)
         self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
+        self.refusals = Refusals(self.store.audit)
         files = AllowedFiles(SimulatedImages(), ["/images"])
         machine, links = SimulatedMachine(), SimulatedLinks()
         surroundings = Surroundings(machine, links)
@@ -86,6 +88,7 @@ class MemoryHost:
             audit=self.store.audit,
             keys=self.store.keys,
             meter=self.meter,
+            refusals=self.refusals,
         )
 
     async def open(self) -> None:
@@ -101,6 +104,7 @@ class MemoryHost:
         await self.bridge.drain(1)
         await self.table.close()
         await self.journal.close()
+        await self.refusals.close()
         await self.store.close()
 
     async def call(self, verb: AnyVerb, caller: Caller = ADMIN, **params: object) -> Any:

@@ -41,16 +41,17 @@ class Doors:
         options = rest_options(config)
         known = roles(config)
         check_token = house.tokens.authenticate if config.rest.tokens else None
-        identity = Identity(known, check_token)
+        refusals = house.refusals
+        identity = Identity(known, refusals, check_token)
         app = RestApp(house.bridge, identity, metrics=house.metrics.page, status=status, options=options)
         wires: list[Wire] = []
         if config.jsonrpc.enabled:
-            wires.append(StompWire(house.bridge, Identity(known, binding="stomp"), stomp_options(config)))
+            wires.append(StompWire(house.bridge, Identity(known, refusals, binding="stomp"), stomp_options(config)))
         branches: list[Branch] = []
         if config.xmlrpc.enabled:
-            xmlrpc = XmlRpcApp(house.bridge, Identity(known, check_token, binding="xmlrpc"), options=options)
+            xmlrpc = XmlRpcApp(house.bridge, Identity(known, refusals, check_token, binding="xmlrpc"), options=options)
             branches.append(xmlrpc.branch)
-        self._door = Door(Dispatch(app, branches), options, wires)
+        self._door = Door(Dispatch(app, identity, branches), refusals, options, wires)
         self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
         self.addresses: list[str] = []
 

@@ -19,6 +19,7 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
@@ -63,6 +64,7 @@ class House:
         vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
+        self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
             [vms, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
@@ -71,6 +73,7 @@ class House:
             audit=store.audit,
             keys=store.keys,
             meter=self.metrics,
+            refusals=self.refusals,
         )
         self._operations = Operations(operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
@@ -81,6 +84,7 @@ class House:
             opened.push_async_callback(self._drivers.close)
             opened.push_async_callback(self._store.close)
             await self._store.open()
+            opened.push_async_callback(self.refusals.close)
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
             opened.push_async_callback(self.tokens.close)
