@@ -111,6 +111,33 @@ need_packages() {
         die "apt-get could not install ${missing[*]}" "look at the lines above: no network, or a broken package?"
 }
 
+POLICY=/usr/sbin/policy-rc.d
+
+# need_broker: RabbitMQ, of which the tests run one of their own; Debian's service neither starts now nor at a boot.
+# One that was there before is left as it is.
+need_broker() {
+    local missing units=()
+    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base)
+    [[ " ${missing[*]} " == *" rabbitmq-server "* ]] || return 0
+    units+=(rabbitmq-server.service)
+    [[ " ${missing[*]} " != *" erlang-base "* ]] || units+=(epmd.service epmd.socket)
+    (
+        if is_root && [ ! -e "$POLICY" ]; then
+            trap 'rm -f "$POLICY"' EXIT
+            printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+            chmod 755 "$POLICY"
+        fi
+        need_packages "for the tests' message broker" rabbitmq-server
+    ) || exit
+    # Where somebody's own policy let it start after all.
+    if [ -d /run/systemd/system ]; then
+        systemctl --quiet stop "${units[@]}" || true
+    else
+        service rabbitmq-server stop >/dev/null 2>&1 || true
+    fi
+    ! command -v systemctl >/dev/null || systemctl --quiet disable "${units[@]}" 2>/dev/null || true
+}
+
 update_package_lists() {
     quietly "Fetching Debian's package lists" apt_get update ||
         die "apt-get update failed" "check the network and /etc/apt/sources.list*"

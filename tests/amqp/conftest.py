@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
+from harness.bus import Join
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 
 WAIT_S = 30.0
-
-
-Join = Callable[..., Awaitable[Bus]]
 
 
 @pytest.fixture

@@ -17,6 +17,10 @@ from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.amqp.places import Direct, Inbox, ReplyTo, Topic
 from vdsm.protocols.amqp import Message, ULong
+from vdsm.protocols.qmf2 import writing
+from vdsm.protocols.qmf2.guard import CONSOLE_LIMITS
+from vdsm.protocols.qmf2.model import MethodAnswer
+from vdsm.protocols.qmf2.reading import parse
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +127,28 @@ async def test_all_is_attached_again_after_the_broker_was_gone(broker: QpiddPeer
                     await asyncio.sleep(0.01)
             await asyncio.to_thread(console.send, "qmf.default.direct", "a:b:c", ProtonMessage({"n": number}))
             assert (await asked.next()).body == {"n": number}
+
+
+async def test_a_long_answer_arrives_whole(broker: QpiddPeer) -> None:
+    """A hundred thousand values, which is more than the library takes as values."""
+    agent, console, told = bus(broker, "agent"), bus(broker, "console"), Ear()
+    console.listen(Inbox(), told)
+    async with joined(agent), joined(console):
+        result = [{"vmId": f"{number}", "up": True} for number in range(25_000)]
+        request = Message(reply_to=console.reply_address, correlation_id="1")
+        answer = writing.method_answer(request, "a:b:c", {"result": result})
+        assert agent.send(ReplyTo(request.reply_to or ""), answer)
+        found = parse(await told.next(), CONSOLE_LIMITS)
+        assert found == MethodAnswer("a:b:c", {"result": result})
+
+
+async def test_an_answer_to_no_address_is_given_up_at_once(broker: QpiddPeer) -> None:
+    agent = bus(broker, "agent")
+    async with joined(agent):
+        for address in ("/", "", ";{create: always}"):
+            said: list[bool] = []
+            assert agent.send(ReplyTo(address), Message(), said.append)
+            assert said == [False]
 
 
 async def test_a_wrong_password_is_told(broker: QpiddPeer) -> None:

@@ -5,33 +5,18 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from harness.bus import Join, first, listen
 from harness.rabbitmq import RabbitMQ
 from harness.until import soon
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.amqp.errors import BusDown
-from vdsm.amqp.places import Direct, Inbox, ReplyTo, Source, Topic
+from vdsm.amqp.places import Direct, Inbox, ReplyTo, Topic
 from vdsm.protocols.amqp import Message, UByte, UInt, ULong
-
-Join = Callable[..., Awaitable[Bus]]
-
-
-async def listen(bus: Bus, where: Source) -> list[Message]:
-    """What comes there, from now on."""
-    mail: list[Message] = []
-    bus.listen(where, mail.append)
-    await soon(f"it listens at {where}", lambda: bus.up)
-    return mail
-
-
-async def first(mail: list[Message]) -> Message:
-    await soon("a message", lambda: mail)
-    return mail[0]
 
 
 @pytest.fixture

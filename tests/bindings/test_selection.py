@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from harness.rest_server import Server
-from vdsm.bindings.selection import Selection
 from vdsm.contract import VERBS
+from vdsm.contract.selection import Selection
 
 
 @pytest.fixture

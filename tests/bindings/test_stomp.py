@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from harness.engine_xml import document
 from harness.stomp import (
     EVENTS,
     REQUESTS,
@@ -27,6 +26,7 @@ from harness.stomp import (
     Wired,
     result_of,
 )
+from harness.story import live, status_of
 from harness.until import BUSY, until
 
 SLOW = 1.0  # seconds a reset takes here
@@ -58,34 +58,10 @@ CLIENTS: dict[str, Open] = {
 }
 
 
-def status_of(event: dict[str, Any], vm_id: str) -> str:
-    if event["method"] != f"|virt|VM_status|{vm_id}":
-        return ""
-    assert set(event["params"]) == {vm_id, "notify_time"}
-    assert isinstance(event["params"]["notify_time"], int)
-    status: str = event["params"][vm_id]["status"]
-    return status
-
-
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_machine_from_its_making_to_its_end(wired: Wired, name: str) -> None:
-    vm_id = f"{uuid.uuid4()}"
     with CLIENTS[name](wired) as client:
-        client.subscribe(EVENTS)
-        assert client.call("Host.ping") is True
-        assert client.call("Host.getCapabilities")["cpuModel"]
-        text = document(f"a-{vm_id[:8]}", vm_id, "/images/a.raw")
-        made = client.call("VM.create", {"vmID": vm_id, "vmParams": {"vmId": vm_id, "xml": text}})
-        assert made["vmId"] == vm_id
-        client.wait_event(lambda event: status_of(event, vm_id) == "Up")
-        assert client.call("VM.getStats", {"vmID": vm_id})
-        rows = client.call("Host.getAllVmStats")
-        assert vm_id in [row["vmId"] for row in rows]
-        client.call("VM.destroy", {"vmID": vm_id})
-        client.wait_event(lambda event: status_of(event, vm_id) == "Down")
-        with pytest.raises(Failed) as failed:
-            client.call("VM.getStats", {"vmID": vm_id})
-        assert failed.value.code == 1
+        live(client, f"a-{secrets.token_hex(4)}", "/images/a.raw")
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------

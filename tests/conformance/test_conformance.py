@@ -14,50 +14,71 @@ import pytest
 from harness.conformance import OWN_WORDS, Door, Told, run
 from harness.daemon import Daemon
 from harness.memory_host import ADMIN, MemoryHost
+from harness.on_bus import Gateway, bus_table
+from harness.rabbitmq import RabbitMQ
 from harness.sheet import SHEET
-from vdsm.client import RemoteBridge, address
+from vdsm.amqp.address import BusAddress
+from vdsm.amqp.bus import Bus
+from vdsm.client import RemoteBridge, address, qmf
 from vdsm.client.transport import Transport
 from vdsm.contract import VERBS, Kind
 from vdsm.contract.codec import to_plain
 from vdsm.contract.errors import PROBLEMS, StreamNotCarried
+from vdsm.core.bridge import Bridge
+
+
+def through(bridge: Bridge) -> Door:
+    async def call(method: str, params: dict[str, Any]) -> Any:
+        outcome = await bridge.call(VERBS[method], params, ADMIN)
+        return to_plain(outcome.result)
+
+    return call
 
 
 @pytest.fixture
 async def in_process(prefix: str) -> AsyncIterator[Door]:
     host = MemoryHost(None, owner=prefix)
     await host.open()
-
-    async def call(method: str, params: dict[str, Any]) -> Any:
-        outcome = await host.bridge.call(VERBS[method], params, ADMIN)
-        return to_plain(outcome.result)
-
-    yield call
+    yield through(host.bridge)
     await host.close()
 
 
 @pytest.fixture
-def daemon(tmp_path: Path, prefix: str) -> Any:
-    made = Daemon(tmp_path, prefix, uri="test:///default")
-    made.file.write_text(made.file.read_text().replace(f'["{made.images}"]', '["/images"]'))
+def daemon(tmp_path: Path, prefix: str, rabbitmq: RabbitMQ) -> Any:
+    made = Daemon(tmp_path, prefix, uri="test:///default", config=bus_table(tmp_path, rabbitmq, prefix))
+    config = made.file.read_text().replace(f'["{made.images}"]', '["/images"]')
+    made.file.write_text(config.replace(f'["{made.storage}"]', '["/storage"]'))
     made.start("--simulate", "0")
     yield made
     made.end()
 
 
 @contextlib.asynccontextmanager
-async def rest(daemon: Daemon) -> AsyncIterator[Door]:
+async def rest(daemon: Daemon, broker: RabbitMQ) -> AsyncIterator[Door]:
     bridge = RemoteBridge(Transport(address.find(f"unix:{daemon.socket}")))
-
-    async def call(method: str, params: dict[str, Any]) -> Any:
-        outcome = await bridge.call(VERBS[method], params, ADMIN)
-        return to_plain(outcome.result)
-
-    yield call
+    yield through(bridge)
     await bridge.close()
 
 
 @contextlib.asynccontextmanager
-async def shell(daemon: Daemon) -> AsyncIterator[Door]:
+async def bus(daemon: Daemon, broker: RabbitMQ) -> AsyncIterator[Door]:
+    async with qmf.Console(Bus(BusAddress.parse(broker.url("engine")))) as console:
+        yield through(qmf.RemoteBridge(console, daemon.prefix))
+
+
+@contextlib.asynccontextmanager
+async def gateway(daemon: Daemon, broker: RabbitMQ) -> AsyncIterator[Door]:
+    made = Gateway(daemon.home / "gateway", daemon.prefix, broker, daemon.prefix)
+    try:
+        made.serve()
+        async with rest(made, broker) as door:
+            yield door
+    finally:
+        made.end()
+
+
+@contextlib.asynccontextmanager
+async def shell(daemon: Daemon, broker: RabbitMQ) -> AsyncIterator[Door]:
     async def call(method: str, params: dict[str, Any]) -> Any:
         if VERBS[method].kind is Kind.STREAM:  # the shell would open it, and stay; tests/shell does
             raise Told(to_plain(StreamNotCarried(method=method).body()))
@@ -70,11 +91,14 @@ async def shell(daemon: Daemon) -> AsyncIterator[Door]:
     yield call
 
 
-@pytest.mark.parametrize("door", [rest, shell])
+@pytest.mark.parametrize("door", [rest, shell, bus, gateway])
 async def test_every_door_gives_the_same(
-    in_process: Door, daemon: Daemon, door: Callable[[Daemon], contextlib.AbstractAsyncContextManager[Door]]
+    in_process: Door,
+    daemon: Daemon,
+    rabbitmq: RabbitMQ,
+    door: Callable[[Daemon, RabbitMQ], contextlib.AbstractAsyncContextManager[Door]],
 ) -> None:
-    async with door(daemon) as opened:
+    async with door(daemon, rabbitmq) as opened:
         here, there = await run(in_process), await run(opened)
     for line, one, two in zip(SHEET, here, there, strict=True):
         assert json.dumps(one) == json.dumps(two), line  # as text, of which pytest shows the place that differs

@@ -106,6 +106,19 @@ def test_it_is_in_the_client(tree: Tree) -> None:
     assert "Hello, you!" in tree.run("-c", script)
 
 
+def test_it_is_a_method_on_the_bus(tree: Tree) -> None:
+    script = (
+        "import json\nfrom vdsm.bindings.qmf.schema import Schemata\nkind = Schemata().classes['Host'].schema\n"
+        "(made,) = [m for m in kind.methods if m.name == 'getGreeting']\n"
+        "print(json.dumps([str(kind.id.hash), made.description, {a.name: a.type for a in made.arguments}]))"
+    )
+    here, _, _ = json.loads(subprocess.check_output(tree.python("-c", script.replace("getGreeting", "echo"))))
+    there, description, arguments = json.loads(tree.run("-c", script))
+    assert description == "Greet somebody, as often as wanted."
+    assert arguments == {"name": "TYPE_STRING", "times": "TYPE_INT", "result": "TYPE_LIST"}
+    assert there != here
+
+
 def test_it_is_in_the_documents(tree: Tree) -> None:
     tree.env["PYTHONPATH"] += os.pathsep + str(ROOT / "scripts")
     tree.run("-m", "generators", "--root", str(tree.home))

@@ -23,6 +23,8 @@ ROOT = Place(
     state=Path("/var/lib/vdsm"),
     run=Path("/run/vdsm"),
     images=("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv"),
+    storage=("/srv", "/var/lib/vdsm/storage"),
+    repository=Path("/rhev/data-center"),
 )
 DEFAULTS = Path(__file__).parents[2] / "packaging" / "vdsmd.toml"
 

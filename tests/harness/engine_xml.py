@@ -22,14 +22,17 @@ def document(
     paused: str = "false",
     firmware: str = "",
     secure: str = "no",
+    boot: str = "",
+    mib: int = 128,
     devices: str = "",
     metadata: str = "",
 ) -> str:
-    """`firmware`: "uefi" or nothing."""
+    """`firmware`: "uefi" or nothing. `boot` goes into <os>."""
+    kib = mib * 1024
     uefi = UEFI.format(secure=secure, vm_id=vm_id) if firmware == "uefi" else ""
     return f"""<?xml version="1.0" encoding="UTF-8"?>
 <domain type="kvm" xmlns:ovirt-tune="http://ovirt.org/vm/tune/1.0" xmlns:ovirt-vm="http://ovirt.org/vm/1.0">
-<name>{name}</name><uuid>{vm_id}</uuid><memory>131072</memory><currentMemory>131072</currentMemory>
+<name>{name}</name><uuid>{vm_id}</uuid><memory>{kib}</memory><currentMemory>{kib}</currentMemory>
 <iothreads>1</iothreads><maxMemory slots="16">524288</maxMemory><vcpu current="1">16</vcpu>
 <sysinfo type="smbios"><system><entry name="manufacturer">oVirt</entry><entry name="product">OS-NAME:</entry>
 <entry name="version">OS-VERSION:</entry><entry name="sku">8.4.0</entry><entry name="family">oVirt</entry>
@@ -38,7 +41,7 @@ def document(
 <timer name="hpet" present="no"/></clock>
 <features><acpi/>{"<smm state='on'/>" if uefi else ""}</features>
 <cpu match="exact"><model>qemu64</model><topology cores="1" threads="1" sockets="16"/>
-<numa><cell id="0" cpus="0-15" memory="131072"/></numa></cpu><cputune/>
+<numa><cell id="0" cpus="0-15" memory="{kib}"/></numa></cpu><cputune/>
 <devices>
 <emulator>/usr/libexec/qemu-kvm</emulator>
 <input type="tablet" bus="usb"/>
@@ -66,7 +69,7 @@ def document(
 <alias name="{ALIAS}"/><boot order="1"/><serial>{DISK}</serial></disk>{devices}
 </devices>
 <pm><suspend-to-disk enabled="no"/><suspend-to-mem enabled="no"/></pm>
-<os><type arch="x86_64" machine="pc-q35-4.1">hvm</type><smbios mode="sysinfo"/><bios useserial="yes"/>{uefi}</os>
+<os><type arch="x86_64" machine="pc-q35-4.1">hvm</type><smbios mode="sysinfo"/><bios useserial="yes"/>{uefi}{boot}</os>
 <metadata><ovirt-tune:qos/><ovirt-vm:vm>
 <ovirt-vm:minGuaranteedMemoryMb type="int">128</ovirt-vm:minGuaranteedMemoryMb>
 <ovirt-vm:clusterVersion>4.7</ovirt-vm:clusterVersion><ovirt-vm:custom/>

@@ -21,6 +21,11 @@ from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
 from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
+from vdsm.core.storage.catalog import Catalog
+from vdsm.core.storage.disk import Disks
+from vdsm.core.storage.operations import StorageOperations
+from vdsm.core.storage.repository import Repository
+from vdsm.core.storage.storage import Storage
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -29,9 +34,12 @@ from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
+from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Store
 
 ADMIN = Caller(identity="test:admin", channel="test", role=Role.ADMIN)
@@ -51,7 +59,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor` outlives it when given: then it is a daemon that starts again on the same host."""
+    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host."""
 
     def __init__(
         self,
@@ -59,6 +67,7 @@ class MemoryHost:
         hypervisor: SimulatedHypervisor | None = None,
         at_boundary: Boundary | None = None,
         owner: str = "test",
+        tree: Tree | None = None,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
         self.store = Store(directory)
@@ -70,13 +79,23 @@ class MemoryHost:
         self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
-        files = AllowedFiles(SimulatedImages(), ["/images"])
+        self.tree = tree or Tree()
+        disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
+        self.repository = Repository(disk_files, self.store.storage, self.journal, "/data-center")
+        catalog = Catalog(disk_files, self.repository)
+        self.storage_operations = StorageOperations(disk_files, disk_images, self.repository, self.journal)
+        files = AllowedFiles(SimulatedImages(), ["/images"], catalog.places)
         machine, links = SimulatedMachine(), SimulatedLinks()
         surroundings = Surroundings(machine, links)
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings)
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, catalog)
+        users = self.vms.users
+        self.disks = Disks(disk_files, self.repository, catalog, self.storage_operations, users)
+        self.storage = Storage(disk_files, self.repository, self.storage_operations, users, ["/storage"])
         self.bridge = LocalBridge(
             [
                 self.vms,
+                self.disks,
+                self.storage,
                 Host(machine, links, self.hypervisor, self.vms.counts),
                 self.tokens,
                 Audit(self.store.audit),
@@ -94,14 +113,18 @@ class MemoryHost:
     async def open(self) -> None:
         await self.store.open()
         await self.journal.start()
-        await self.tasks.load(Operations(self.operations))
+        services = (self.operations, self.storage_operations, self.disks, self.storage)
+        await self.tasks.load(Operations(*services))
         await self.table.open()
         await self.table.loaded()
+        await self.repository.open()
+        await self.repository.loaded()
         self.tasks.recover(self.table.loaded())
         self.bridge.ready = True
 
     async def close(self) -> None:
         await self.bridge.drain(1)
+        await self.repository.close()
         await self.table.close()
         await self.journal.close()
         await self.refusals.close()

@@ -110,6 +110,8 @@ class QpiddPeer:
         self.users = users or {}
         self.poison: list[str] = []
         self.dropped: list[str] = []  # addresses that lead nowhere
+        self.refills = True  # a sender's credit, for each message it sends
+        self.allowance: int | None = None  # bytes that a connection may still hear before it is cut
         self.connections: set[_Peer] = set()
         self.queues: dict[str, Bound] = {}
         self._bindings: list[tuple[str, str, Bound]] = []
@@ -148,6 +150,22 @@ class QpiddPeer:
     def cut(self, *, refuse: bool = False) -> None:
         """Break every connection as a broker that is killed does; with `refuse`, until `listen`."""
         self.run(lambda: self._cut(refuse))
+
+    def deafen(self, deaf: bool) -> None:
+        """Read no more of what comes, as a broker that hangs."""
+        self.run(lambda: [one.deafen(deaf) for one in self.connections])
+
+    def hang(self) -> None:
+        """Neither hear nor say anything any more, on any connection there is."""
+        for one in self.connections:
+            one.hang()
+
+    def refill(self, credit: int) -> None:
+        self.run(lambda: [one.refill(credit) for one in self.connections])
+
+    def say(self, data: bytes) -> None:
+        """Whatever it is, to everybody."""
+        self.run(lambda: [one.say(data) for one in self.connections])
 
     def run(self, action: Callable[[], object]) -> None:
         """In the broker's thread."""
@@ -216,11 +234,30 @@ class _Peer(asyncio.Protocol):
         self._engine = Transport(Transport.SERVER)
         self._engine.bind(self._connection)
         self._queues: dict[Link, _Queue] = {}
+        self._senders: list[Receiver] = []
         self._names: set[str] = set()
+        self._parts: dict[Link, list[bytes]] = {}
+        self._hangs = False
 
     def abort(self) -> None:
         if self._wire:
             self._wire.abort()
+
+    def deafen(self, deaf: bool) -> None:
+        if self._wire:
+            (self._wire.pause_reading if deaf else self._wire.resume_reading)()
+
+    def refill(self, credit: int) -> None:
+        for link in self._senders:
+            link.flow(credit)
+        self.flush()
+
+    def say(self, data: bytes) -> None:
+        self._write(data)
+
+    def hang(self) -> None:
+        self.deafen(True)
+        self._hangs = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -279,8 +316,16 @@ class _Peer(asyncio.Protocol):
             self._wire.close()
 
     def _write(self, data: bytes) -> None:
-        if self._wire:
+        if self._wire is None or self._hangs:
+            return
+        left = self._broker.allowance
+        if left is None or len(data) < left:
             self._wire.write(data)
+        else:
+            self._wire.write(data[:left])
+            self._wire.close()
+        if left is not None:
+            self._broker.allowance = max(0, left - len(data))
 
     def _tick(self) -> None:
         if self._wire:
@@ -331,6 +376,7 @@ class _Peer(asyncio.Protocol):
         _name(link.source, link.remote_source.address)
         link.open()
         link.flow(CREDIT)
+        self._senders.append(link)
 
     def _accept_receiver(self, link: Sender) -> None:
         source = link.remote_source
@@ -367,9 +413,12 @@ class _Peer(asyncio.Protocol):
             if delivery.remote_state or delivery.settled:
                 delivery.settle()
             return
-        if delivery.partial or not delivery.readable:
+        if not delivery.readable:
             return
-        raw = bytes(link.recv(delivery.pending) or b"")
+        self._parts.setdefault(link, []).append(bytes(link.recv(delivery.pending) or b""))
+        if delivery.partial:
+            return
+        raw = b"".join(self._parts.pop(link))
         link.advance()
         if not self._may_send(raw):
             link.condition = Condition("amqp:unauthorized-access", "the user id of a message is not its sender's")
@@ -378,7 +427,8 @@ class _Peer(asyncio.Protocol):
         if not delivery.settled:
             delivery.update(Delivery.ACCEPTED)
         delivery.settle()
-        link.flow(1)
+        if self._broker.refills:
+            link.flow(1)
         self._broker.take(link.remote_target.address, raw)
 
     def _may_send(self, raw: bytes) -> bool:

@@ -59,6 +59,7 @@ class StompClient:
         self.reads: list[bytes] = []
         self.beats = 0
         self.events: list[dict[str, Any]] = []
+        self.destinations: set[str] = set()  # subscribed to
         self.replies = RESPONSES
         self._buffer = b""
         self._numbers = itertools.count(1)
@@ -139,6 +140,7 @@ class StompClient:
     def subscribe(self, destination: str, key: str = "") -> str:
         key = key or f"{uuid.uuid4()}"
         self.send("SUBSCRIBE", destination=destination, ack="auto", id=key)
+        self.destinations.add(destination)
         return key
 
     def open(self, replies: str = "") -> StompClient:
@@ -231,13 +233,15 @@ class PythonClient(StompClient):
 
 
 class Wired(Daemon):
-    """A simulated host with a plain port of 127.0.0.1 and a TLS port of `listen`, both of them free ones."""
+    """A host, simulated without a `uri`, with a plain port of 127.0.0.1 and a TLS port of `listen`, both free ones."""
 
-    def __init__(self, home: Path, prefix: str, more: str = "", *, listen: str = "127.0.0.1") -> None:
+    def __init__(self, home: Path, prefix: str, more: str = "", *, listen: str = "127.0.0.1", uri: str = "") -> None:
         self.state = home / "state"
-        super().__init__(home, prefix, uri="test:///default")
+        super().__init__(home, prefix, uri=uri or "test:///default")
+        config = self.file.read_text()
+        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(f'["{self.storage}"]', '["/storage"]')
         self.file.write_text(
-            self.file.read_text().replace(f'["{self.images}"]', '["/images"]')
+            (config if uri else simulated)
             + f'[rest]\nlisten = "{listen}"\nport = 0\n'
             + '[plain]\nlisten = "127.0.0.1"\nport = 0\nrole = "admin"\n'
             + '[access]\ncertificates = { engine = "admin", watcher = "viewer" }\n'
@@ -247,7 +251,7 @@ class Wired(Daemon):
         self.authority.init()
 
     def serve(self, machines: int = 0) -> Wired:
-        self.start("--simulate", f"{machines}")
+        self.start(*(["--simulate", f"{machines}"] if self.uri.startswith("test:") else []))
         until("it says where it serves", lambda: "serves" in self.said())
         return self
 

@@ -63,7 +63,7 @@ def test_what_a_script_of_old_sends() -> None:
         ],
         disks=[
             Disk(path="/images/a.qcow2", format=DiskFormat.QCOW2, bus=DiskBus.VIRTIO),
-            Disk(path="/images/b.raw", bus=DiskBus.SATA, read_only=True),
+            Disk(path="/images/b.raw", format=DiskFormat.RAW, bus=DiskBus.SATA, read_only=True),
         ],
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_devices_say_the_same() -> None:
     )
     assert made == VmParams(
         name="old", memory=256, cdrom="/images/cd.iso", graphics=Graphics(),
-        disks=[Disk(path="/images/a.raw", bus=DiskBus.SCSI)],
+        disks=[Disk(path="/images/a.raw", format=DiskFormat.RAW, bus=DiskBus.SCSI)],
         nics=[Nic(kind=NicKind.BRIDGE, source="br0", mac="52:54:00:aa:00:01"), Nic(kind=NicKind.USER)],
     )  # fmt: skip
 

@@ -286,6 +286,18 @@ def test_one_large_item_goes_alone() -> None:
     assert list(writing.data_indications(NAME, SchemaId("p", "C"), [])) == []
 
 
+def test_an_answer_of_very_many_values_is_data() -> None:
+    """AMQP's library has no room for so many; peers of 0-10 have no other form."""
+    result = [{"vmId": f"{number}", "up": True} for number in range(50_000)]
+    message = writing.method_answer(REQUEST, AGENT, {"result": result})
+    assert isinstance(message.body, bytes)
+    assert message.content_type == "amqp/map"
+    answer = parse(message, CONSOLE_LIMITS)
+    assert isinstance(answer, MethodAnswer)
+    assert answer.arguments == {"result": result}
+    assert isinstance(parse(message), Refused)  # nobody sends an agent so much
+
+
 # Other people's messages
 
 

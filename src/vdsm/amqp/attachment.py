@@ -112,7 +112,9 @@ class Attachment:
             way = self.profile.send(where, self._domain)
         except ValueError as problem:
             log.warning("an answer is dropped: %s", problem)
-            return False
+            if settled:
+                self._counting(settled)(False)
+            return True  # it would never be taken, however often it were sent again
         message.address, message.subject = way.to, way.subject
         if self._identity and message.user_id is None:
             message.user_id = self._identity

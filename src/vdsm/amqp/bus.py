@@ -38,12 +38,18 @@ STABLE_SECONDS = 5.0
 class Bus:
     """What breaks is made anew, for ever. Belongs to one event loop."""
 
-    def __init__(self, address: BusAddress, *, name: str = "vdsm", domain: str = "default") -> None:
-        """`name`: what the broker's administrator shall see; `domain`: that of QMF."""
+    def __init__(
+        self, address: BusAddress, *, name: str = "vdsm", domain: str = "default", idle_seconds: float = 20.0
+    ) -> None:
+        """`name`: what the broker's administrator shall see; `domain`: that of QMF.
+
+        A broker that says nothing for `idle_seconds` is gone; it is asked to say something at least twice as often.
+        """
         self.address = address
         self.domain = domain
         self.counters = Counters()
         self._container = f"{name}-{secrets.token_hex(8)}"
+        self._idle_seconds = idle_seconds
         self._subscriptions: list[Subscription] = []
         self._watchers: list[tuple[Callable[[], None], Callable[[str], None]]] = []
         self._attachment: Attachment | None = None
@@ -95,7 +101,8 @@ class Bus:
         """Send, or drop it at once and return False (then `settled` is never called). Never waits.
 
         The place fills `address` and `subject`; `user_id` is filled with `identity` where the broker verifies it.
-        Without `settled` the broker is not asked whether it took the message.
+        Without `settled` the broker is not asked whether it took the message. A reply address that is none of this
+        broker's counts as one that it refused.
 
         Raises ValueError for a message that AMQP cannot carry.
         """
@@ -156,7 +163,9 @@ class Bus:
         connection = None
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
-                connection = self._connection = await Connection.connect(self.address, self._container)
+                connection = self._connection = await Connection.connect(
+                    self.address, self._container, self._idle_seconds
+                )
                 is_up = self._attach(connection)
                 waited: list[asyncio.Future[Any]] = [is_up, connection.lost]
                 await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)

@@ -15,23 +15,20 @@ from vdsm.amqp.engine import Channel, Engine
 from vdsm.amqp.errors import ProtocolFault, Refused
 from vdsm.amqp.sasl import SaslClient
 
-IDLE_SECONDS = 20.0
-"""A broker that says nothing for so long is gone; it is asked to say something at least twice as often."""
-
 HIGH_WATER_BYTES = 256 << 10
 
 
 class Connection(asyncio.Protocol):
     """`opened` is done with the broker's properties, or with why not; `lost` with why it ended, ever."""
 
-    def __init__(self, address: BusAddress, container: str) -> None:
+    def __init__(self, address: BusAddress, container: str, idle_seconds: float) -> None:
         self._loop = asyncio.get_running_loop()
         self.opened: asyncio.Future[Mapping[str, Any]] = self._loop.create_future()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self._address = address
         self._sasl = SaslClient(address)
         hostname = f"vhost:{address.virtual_host}" if address.virtual_host else address.host
-        self._engine = Engine(container, hostname, IDLE_SECONDS, self._on_open, self.fail)
+        self._engine = Engine(container, hostname, idle_seconds, self._on_open, self.fail)
         self._transport: asyncio.Transport | None = None
         self._reason = ""
         self._writable = True
@@ -39,10 +36,10 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
-    async def connect(cls, address: BusAddress, container: str) -> Connection:
+    async def connect(cls, address: BusAddress, container: str, idle_seconds: float) -> Connection:
         """Until the broker has let us in. Raises OSError, Refused, ProtocolFault. To be run with a time limit."""
         loop = asyncio.get_running_loop()
-        connection = cls(address, container)
+        connection = cls(address, container, idle_seconds)
         context = _tls(address) if address.tls else None
         try:
             await loop.create_connection(

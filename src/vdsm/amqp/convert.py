@@ -60,7 +60,8 @@ def encode(message: Message, *, list_as_sequence: bool = False) -> bytes:
         if message.reply_to:
             out.reply_to = message.reply_to
         return bytes(out.encode())
-    except (ProtonException, OverflowError, KeyError, TypeError, RecursionError) as error:
+    except (ProtonException, OverflowError, KeyError, TypeError, RecursionError, AssertionError) as error:
+        # an AssertionError is what Proton makes of an unsigned number below 0
         raise ValueError(f"AMQP cannot carry this message: {type(error).__name__}: {error}") from error
 
 

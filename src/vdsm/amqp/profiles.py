@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from vdsm.amqp.places import Direct, Inbox, ReplyTo, Source, Target
 
@@ -101,14 +101,11 @@ class Profile:
     def _answer(self, address: str) -> Send:
         for pattern, way in self.replies:
             if found := re.fullmatch(pattern, address):
-                return way.filled(**{name: self._unescape(text or "") for name, text in found.groupdict().items()})
+                return way.filled(**found.groupdict(""))
         raise ValueError(f"{address[:200]!r} is no reply address on {self.name}")
 
     def _escape(self, text: str) -> str:
         return quote(text, safe=".:*#") if self.escapes else text
-
-    def _unescape(self, text: str) -> str:
-        return unquote(text) if self.escapes else text
 
     def _pattern(self, key: str) -> str:
         if self.many_words == "#" or "#" not in key:

@@ -13,6 +13,7 @@ from vdsm.contract import AnyVerb, ContractError, Kind
 from vdsm.contract.codec import to_json
 from vdsm.contract.errors import InvalidParams, UpgradeRequired
 from vdsm.contract.outcome import Outcome
+from vdsm.contract.selection import FIELDS, Selection, base_types
 from vdsm.contract.task import TaskRecord
 from vdsm.core.bridge import Bridge
 from vdsm.core.caller import Caller
@@ -21,7 +22,6 @@ from .answers import JSON, NO_STORE, REVALIDATE, Answer, Headers, Receive, Send
 from .fields import matches_etag
 from .requests import Bodies, Query, Request
 from .routes import Values
-from .selection import FIELDS, Selection, base_types
 
 PLAN = "plan"
 

@@ -13,13 +13,13 @@ from vdsm.contract import AnyVerb, Kind
 from vdsm.contract import errors as e
 from vdsm.contract.errors import Problem
 from vdsm.contract.events import EVENTS, Severity
+from vdsm.contract.selection import FIELDS, Selection
 from vdsm.contract.task import Plan, TaskRecord
 from vdsm.protocols import problem as rfc9457
 from vdsm.protocols import sse
 
 from .endpoints import PLAN
 from .schemas import PROBLEM, Schema, Schemas, ref
-from .selection import FIELDS, Selection
 
 ROOT = "/api/v1"
 

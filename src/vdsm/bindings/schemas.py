@@ -13,9 +13,8 @@ from vdsm.contract import AnyVerb, Kind
 from vdsm.contract.codec import schema_hook
 from vdsm.contract.errors import ProblemBody
 from vdsm.contract.events import EVENTS, EventRecord, Gap
+from vdsm.contract.selection import Selection
 from vdsm.contract.task import Plan, TaskRecord
-
-from .selection import Selection
 
 Schema = dict[str, Any]
 

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from vdsm.contract import AnyVerb, ByteStream
-from vdsm.contract.codec import from_plain, to_plain
 from vdsm.contract.errors import HostUnreachable
 from vdsm.contract.events import EventFilter, EventRecord, Gap
 from vdsm.contract.outcome import Outcome
@@ -54,7 +53,7 @@ class RemoteBridge:
     ) -> Outcome[object]:
         """Do what the verb says, there. Raises Problem."""
         options = Options(plan=plan, wait=wait, deadline=deadline, flow_id=flow_id, idempotency_key=idempotency_key)
-        sent = _strict(verb, params) if text_numbers else params
+        sent = exchange.strict(verb, params) if text_numbers else params
         return await self._run(lambda: exchange.call(self._transport, verb, sent, options))
 
     async def open(
@@ -114,12 +113,6 @@ class RemoteStream:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._stream.close)
         self._reader.shutdown(wait=False)
         self._writer.shutdown(wait=False)
-
-
-def _strict(verb: AnyVerb, params: Mapping[str, object]) -> dict[str, object]:
-    """Text for numbers ends here: REST is strict. Raises InvalidParams."""
-    given = from_plain(params, verb.params, text_numbers=True)
-    return {name: value for name, value in to_plain(given).items() if name in params}
 
 
 async def _answered(future: asyncio.Future[T]) -> T:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from vdsm.contract import AnyVerb, Kind, Verb
-from vdsm.contract.codec import from_json, to_plain
+from vdsm.contract.codec import from_json, from_plain, to_plain
 from vdsm.contract.errors import DeadlineExceeded, Problem, ProblemBody
 from vdsm.contract.outcome import Outcome
 from vdsm.contract.task import Plan, TaskRecord
@@ -48,6 +48,12 @@ def bind(verb: AnyVerb, args: tuple[object, ...], kwargs: Mapping[str, object]) 
     verb.params(**given)  # names what is missing or unknown
     wire = dict(zip(fields, verb.params.__struct_encode_fields__, strict=True))
     return {wire[name]: to_plain(value) for name, value in given.items()}
+
+
+def strict(verb: AnyVerb, params: Mapping[str, object]) -> dict[str, object]:
+    """The parameters with true numbers where a binding took text for them. Raises InvalidParams."""
+    given = from_plain(params, verb.params, text_numbers=True)
+    return {name: value for name, value in to_plain(given).items() if name in params}
 
 
 def call(transport: Transport, verb: Verb[..., R], params: Mapping[str, object], options: Options) -> Outcome[R]:

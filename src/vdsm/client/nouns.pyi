@@ -8,22 +8,46 @@ from vdsm.client.stream import Stream
 from vdsm.contract import AnyVerb
 from vdsm.contract.access import Role
 from vdsm.contract.audit import AuditRecord
+from vdsm.contract.disk import DiskInfo, DiskSummary
 from vdsm.contract.event import EventPage
 from vdsm.contract.events import Severity
 from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats
 from vdsm.contract.outcome import Outcome
+from vdsm.contract.storage import StorageSummary
+from vdsm.contract.storage_words import VolumeAllocation
 from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStatus
 from vdsm.contract.token import NewToken, TokenInfo
 from vdsm.contract.types import Secret
 from vdsm.contract.vm import ConflictAction
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
-from vdsm.contract.vm_params import VmParams
+from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
 
 class AuditNoun:
     def list(self, *, since: int = ..., limit: int = ...) -> builtins.list[AuditRecord]: ...
+
+class StorageNoun:
+    def list(self) -> builtins.list[StorageSummary]: ...
+    def init(self, path: str, *, name: str | None = ...) -> StorageSummary: ...
+    def open(self, path: str) -> StorageSummary: ...
+    def close(self, storage_id: str) -> None: ...
+
+class DiskNoun:
+    def list(self) -> builtins.list[DiskSummary]: ...
+    def get_info(self, disk_id: str) -> DiskInfo: ...
+    def create(
+        self,
+        name: str,
+        *,
+        size: int,
+        format: DiskFormat = ...,
+        allocation: VolumeAllocation = ...,
+        storage: str | None = ...,
+        disk_id: str | None = ...,
+    ) -> DiskInfo: ...
+    def delete(self, disk_id: str) -> None: ...
 
 class EventNoun:
     def list(
@@ -111,6 +135,10 @@ class Nouns:
     @property
     def audit(self) -> AuditNoun: ...
     @property
+    def storage(self) -> StorageNoun: ...
+    @property
+    def disk(self) -> DiskNoun: ...
+    @property
     def event(self) -> EventNoun: ...
     @property
     def task(self) -> TaskNoun: ...
@@ -120,6 +148,24 @@ class Nouns:
     def token(self) -> TokenNoun: ...
     @property
     def vm(self) -> VmNoun: ...
+
+class PlanStorageNoun:
+    def init(self, path: str, *, name: str | None = ...) -> Plan: ...
+    def open(self, path: str) -> Plan: ...
+    def close(self, storage_id: str) -> Plan: ...
+
+class PlanDiskNoun:
+    def create(
+        self,
+        name: str,
+        *,
+        size: int,
+        format: DiskFormat = ...,
+        allocation: VolumeAllocation = ...,
+        storage: str | None = ...,
+        disk_id: str | None = ...,
+    ) -> Plan: ...
+    def delete(self, disk_id: str) -> Plan: ...
 
 class PlanTaskNoun:
     def stop(self, task_id: str) -> Plan: ...
@@ -167,6 +213,10 @@ class PlanVmNoun:
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
     @property
+    def storage(self) -> PlanStorageNoun: ...
+    @property
+    def disk(self) -> PlanDiskNoun: ...
+    @property
     def task(self) -> PlanTaskNoun: ...
     @property
     def host(self) -> PlanHostNoun: ...
@@ -174,6 +224,24 @@ class PlanNouns:
     def token(self) -> PlanTokenNoun: ...
     @property
     def vm(self) -> PlanVmNoun: ...
+
+class OutcomeStorageNoun:
+    def init(self, path: str, *, name: str | None = ...) -> Outcome[StorageSummary]: ...
+    def open(self, path: str) -> Outcome[StorageSummary]: ...
+    def close(self, storage_id: str) -> Outcome[None]: ...
+
+class OutcomeDiskNoun:
+    def create(
+        self,
+        name: str,
+        *,
+        size: int,
+        format: DiskFormat = ...,
+        allocation: VolumeAllocation = ...,
+        storage: str | None = ...,
+        disk_id: str | None = ...,
+    ) -> Outcome[DiskInfo]: ...
+    def delete(self, disk_id: str) -> Outcome[None]: ...
 
 class OutcomeVmNoun:
     def create(self, vm_params: VmParams, *, vm_id: str | None = ...) -> Outcome[VmInfo]: ...
@@ -193,5 +261,9 @@ class OutcomeVmNoun:
 
 class OutcomeNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
+    @property
+    def storage(self) -> OutcomeStorageNoun: ...
+    @property
+    def disk(self) -> OutcomeDiskNoun: ...
     @property
     def vm(self) -> OutcomeVmNoun: ...

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API as data: nouns, verbs, types, problems, events. Importing it imports every noun."""
 
-from . import audit, errors_storage, event, host, task, token, vm
+from . import audit, disk, errors_domains, errors_storage, event, host, storage, task, token, vm
 from ._verb import VERBS, AnyVerb, ByteStream, ContractError, Kind, Needs, Route, Verb, Wire
 from .lint import check
 
@@ -17,9 +17,12 @@ __all__ = [
     "Wire",
     "audit",
     "check",
+    "disk",
+    "errors_domains",
     "errors_storage",
     "event",
     "host",
+    "storage",
     "task",
     "token",
     "vm",

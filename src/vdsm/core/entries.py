@@ -29,6 +29,29 @@ class Subjects(typing.Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class GuardedFields:
+    """The fields of a verb's parameters that need a privilege of their own as soon as they carry a value."""
+
+    paths: tuple[tuple[tuple[str, ...], Privilege], ...]
+
+    @staticmethod
+    def of(params: type[msgspec.Struct]) -> GuardedFields:
+        return GuardedFields(tuple(_guarded(params)))
+
+    def __bool__(self) -> bool:
+        return bool(self.paths)
+
+    def needs(self, args: msgspec.Struct) -> Iterator[Privilege]:
+        """Privileges that these very arguments need beside the verb's."""
+        for path, privilege in self.paths:
+            value: object = args
+            for name in path:
+                value = getattr(value, name, None)
+            if value:
+                yield privilege
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One verb, ready to be called."""
 
@@ -38,21 +61,12 @@ class Entry:
     requires: tuple[Precondition[typing.Any], ...]
     exclusive: bool
     subjects: Subjects | None  # None: the verb is about no object in particular
-    guarded: tuple[tuple[tuple[str, ...], Privilege], ...]  # field paths that need a privilege of their own
+    guarded: GuardedFields
     secretive: bool  # its answer holds a secret, and is nowhere kept
 
     @property
     def subject_param(self) -> str:
         return f"{self.verb.noun}_id" if self.subjects else ""
-
-    def extra_needs(self, args: msgspec.Struct) -> Iterator[Privilege]:
-        """Privileges that these very arguments need beside the verb's."""
-        for path, privilege in self.guarded:
-            value: object = args
-            for name in path:
-                value = getattr(value, name, None)
-            if value:
-                yield privilege
 
     def refusals(self, subject: object) -> Iterator[Problem]:
         """Every precondition that is not met."""
@@ -87,7 +101,7 @@ def _entry(service: object, mark: Mark, handler: Handler) -> Entry:
         mark.requires,
         mark.exclusive,
         subjects,
-        tuple(_guarded(verb.params)),
+        GuardedFields.of(verb.params),
         _secretive(verb.result),
     )
 

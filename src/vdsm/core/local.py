@@ -180,7 +180,7 @@ class LocalBridge:
         if not self.ready:
             raise RecoveryInProgress()
         call.args = args = from_plain(params, verb.params, text_numbers=text_numbers)
-        for privilege in call.entry.extra_needs(args):
+        for privilege in call.entry.guarded.needs(args):
             if not caller.may(privilege):
                 raise AccessDenied(caller=caller.identity, privilege=privilege, method=verb.method)
 

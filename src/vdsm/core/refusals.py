@@ -31,7 +31,8 @@ class Refusals:
     KINDS = 32  # told apart in one window; further ones are counted together
     LONGEST = 3600.0  # seconds a window lasts
 
-    def __init__(self, audit: AuditLog, shortest: float = 60.0) -> None:
+    def __init__(self, audit: AuditLog | None, shortest: float = 60.0) -> None:
+        """Without `audit` they are only in the log."""
         self._audit = audit
         self._shortest = shortest
         self._counted: dict[tuple[str, ...], tuple[AuditRecord, int]] = {}  # the last of each kind, and how many
@@ -60,8 +61,7 @@ class Refusals:
         first = kind not in self._counted
         self._counted[kind] = record, 0 if first else self._counted[kind][1] + 1
         if first:
-            _log.warning("turned away: %s at %s (%s): %s", record.caller, peer or "this host", record.method, problem)
-            self._write(record)
+            self._write(record, f"{problem}")
         if self._closing is None:
             self._closing = asyncio.get_running_loop().call_later(self._seconds, self._close_window)
 
@@ -81,16 +81,19 @@ class Refusals:
         more = [(record, count) for record, count in self._counted.values() if count]
         self._counted.clear()
         for record, count in more:
-            self._write(msgspec.structs.replace(record, arguments=f'{{"more":{count}}}'))
+            self._write(msgspec.structs.replace(record, arguments=f'{{"more":{count}}}'), f"{count} more like it")
         self._seconds = min(self._seconds * 2, self.LONGEST) if more else self._shortest
 
-    def _write(self, record: AuditRecord) -> None:
-        task = asyncio.get_running_loop().create_task(self._append(record))
+    def _write(self, record: AuditRecord, said: str) -> None:
+        _log.warning("turned away at %s: %s: %s", record.method, record.caller, said)
+        if self._audit is None:
+            return
+        task = asyncio.get_running_loop().create_task(self._append(self._audit, record))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _append(self, record: AuditRecord) -> None:
+    async def _append(self, audit: AuditLog, record: AuditRecord) -> None:
         try:
-            await self._audit.append(record)
+            await audit.append(record)
         except StateUnavailable as problem:
             _log.error("not audited: %s (%s)", msgspec.json.encode(record).decode(), problem)

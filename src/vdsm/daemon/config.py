@@ -81,10 +81,23 @@ class Vm(Section, frozen=True, kw_only=True):
     ] = []
 
 
+class Storage(Section, frozen=True, kw_only=True):
+    """Storage domains and the disks in them."""
+
+    directories: Annotated[
+        list[Directory], Meta(description="Local directories below which storage may be made. No others.")
+    ] = []
+    repository: Annotated[
+        Directory, Meta(description="Where pools and domains are linked together, as managers look for them.")
+    ] = ""
+
+
 class Rest(Section, frozen=True, kw_only=True):
     """The REST door."""
 
-    enabled: Annotated[bool, Meta(description="Whether there is one.")] = True
+    enabled: Annotated[
+        bool, Meta(description="Whether there is one. Without it, and what shares its ports, only the bus is left.")
+    ] = True
     socket: Annotated[File, Meta(description="The unix socket for local users; empty: api.sock in run_directory.")] = ""
     socket_mode: Annotated[
         str, Meta(pattern="^0?[0-7]{3}$", description="Its permissions, in octal; [access] says what a user may do.")
@@ -128,6 +141,56 @@ class Xmlrpc(Section, frozen=True, kw_only=True):
     """XML-RPC with the historical names, on every port of REST: a POST of text/xml, whatever its path."""
 
     enabled: Annotated[bool, Meta(description="Whether it is spoken there.")] = True
+
+
+BusName = Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.@-]{0,127})?$")]
+
+
+class Bus(Section, frozen=True, kw_only=True):
+    """A message bus, on which this host is a QMF agent: see docs/bus.md."""
+
+    address: Annotated[
+        Text, Meta(description='The broker, "amqps://host07@broker.example.org:5671" for instance; empty: no bus.')
+    ] = ""
+    profile: Annotated[
+        Literal["", "qpidd", "rabbitmq3", "rabbitmq4", "artemis", "activemq"],
+        Meta(description="Which kind of broker it is; empty: the one it says it is."),
+    ] = ""
+    password_file: Annotated[
+        File, Meta(description="The password of the user in the address, readable by the daemon alone; empty: none.")
+    ] = ""
+    ca: Annotated[
+        File, Meta(description="The authority that must have signed the broker's certificate; empty: the system's.")
+    ] = ""
+    certificate: Annotated[File, Meta(description="This host's certificate for the broker; empty: none is shown.")] = ""
+    key: Annotated[File, Meta(description="Its private key.")] = ""
+    domain: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z0-9_-]{1,64}$",
+            description="Agents and consoles meet at the exchanges qmf.<domain>.topic and qmf.<domain>.direct.",
+        ),
+    ] = "default"
+    name: Annotated[BusName, Meta(description="How this host is called there, as no other is; empty: its UUID.")] = ""
+    users: Annotated[
+        dict[str, Role], Meta(description='What the users of the broker may do here, as in { engine = "admin" }.')
+    ] = {}
+    anonymous: Annotated[
+        Literal["", "viewer", "operator", "admin"],
+        Meta(description="The role of messages without a user that the broker vouches for; empty: they are refused."),
+    ] = ""
+    audience: Annotated[
+        Literal["", "viewer", "operator", "admin"],
+        Meta(
+            description="What everybody who may listen on the bus is told of machines, tasks and events: as much as"
+            " this role may see; empty: nothing but that this host lives."
+        ),
+    ] = "viewer"
+    heartbeat_seconds: Annotated[int, Meta(ge=1, le=3600, description="Between two signs of life.")] = 30
+    publish_seconds: Annotated[
+        Seconds, Meta(description="Between two looks at statistics; what else changes is told at once.")
+    ] = 30.0
+    calls_per_sender: Annotated[Count, Meta(description="Requests under way at once; more are refused.")] = 256
 
 
 class Plain(Section, frozen=True, kw_only=True):
@@ -211,9 +274,11 @@ class Config(Section, frozen=True, kw_only=True):
     log: Log = Log()
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
+    storage: Storage = Storage()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
     xmlrpc: Xmlrpc = Xmlrpc()
+    bus: Bus = Bus()
     plain: Plain = Plain()
     limits: Limits = Limits()
     access: Access = Access()
@@ -240,20 +305,33 @@ class Place:
     state: Path
     run: Path
     images: tuple[str, ...]
+    storage: tuple[str, ...]
+    repository: Path
 
     @staticmethod
     def of_process() -> Place:
         """For root the system's, for others the XDG directories."""
         system = ("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv")
         if os.geteuid() == 0:
-            return Place(True, Path("/etc/vdsm/vdsmd.toml"), Path("/var/lib/vdsm"), Path("/run/vdsm"), system)
+            return Place(
+                root=True,
+                config=Path("/etc/vdsm/vdsmd.toml"),
+                state=Path("/var/lib/vdsm"),
+                run=Path("/run/vdsm"),
+                images=system,
+                storage=("/srv", "/var/lib/vdsm/storage"),
+                repository=Path("/rhev/data-center"),
+            )
         home = Path.home()
+        data = _xdg("XDG_DATA_HOME", home / ".local/share") / "vdsm"
         return Place(
             root=False,
             config=_xdg("XDG_CONFIG_HOME", home / ".config") / "vdsm/vdsmd.toml",
             state=_xdg("XDG_STATE_HOME", home / ".local/state") / "vdsm",
             run=_runtime(home) / "vdsm",
-            images=(*system, f"{_xdg('XDG_DATA_HOME', home / '.local/share') / 'vdsm'}", f"{home}"),
+            images=(*system, f"{data}", f"{home}"),
+            storage=(f"{data}", f"{home}"),
+            repository=data / "data-center",
         )
 
 
@@ -271,9 +349,12 @@ def load(file: Path | None, place: Place) -> Config:
     except OSError as error:
         raise ConfigError(f"{wanted}: it cannot be read: {error.strerror}") from None
     config = parse(text, f"{wanted}")
-    if not config.rest.enabled:
-        raise ConfigError(f"{wanted}: [rest] enabled: every door is closed, so the daemon would serve nobody; open it")
-    return _filled(config, place)
+    if not config.rest.enabled and not config.bus.address:
+        raise ConfigError(
+            f"{wanted}: [rest] enabled: every door is closed, so the daemon would serve nobody; open it, or give [bus]"
+            " an address"
+        )
+    return with_places(config, place)
 
 
 def parse(text: bytes, name: str) -> Config:
@@ -308,7 +389,7 @@ def _where(error: str) -> str:
     )
 
 
-def _filled(config: Config, place: Place) -> Config:
+def with_places(config: Config, place: Place) -> Config:
     """With the usual places where nothing was said."""
     state = config.daemon.state_directory or f"{place.state}"
     run = config.daemon.run_directory or f"{place.run}"
@@ -319,6 +400,10 @@ def _filled(config: Config, place: Place) -> Config:
         daemon=replace(config.daemon, state_directory=state, run_directory=run),
         libvirt=Libvirt(uri=config.libvirt.uri or ("qemu:///system" if place.root else "qemu:///session")),
         vm=Vm(directories=config.vm.directories or list(place.images)),
+        storage=Storage(
+            directories=config.storage.directories or list(place.storage),
+            repository=config.storage.repository or f"{place.repository}",
+        ),
         rest=replace(
             rest,
             socket=rest.socket or f"{run}/api.sock",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doors of the daemon: sockets, certificates, and who may come in."""
+"""The doors to a bridge: sockets, certificates, and who may come in. The daemon has them, and the gateway."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import pwd
 import socket
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from vdsm.bindings.dispatch import Branch, Dispatch
 from vdsm.bindings.firstbytes import Wire
-from vdsm.bindings.identity import Identity, Roles
+from vdsm.bindings.identity import Identity, Roles, TokenCheck
 from vdsm.bindings.listener import Door
 from vdsm.bindings.options import RestOptions
 from vdsm.bindings.rest import RestApp, Status
@@ -23,33 +24,46 @@ from vdsm.bindings.stomp_hub import StompOptions
 from vdsm.bindings.tls import ServerTls, TlsFiles
 from vdsm.bindings.xmlrpc import XmlRpcApp
 from vdsm.contract.access import Role
+from vdsm.core.bridge import Bridge
+from vdsm.core.refusals import Refusals
 
 from .config import Config, ConfigError
 from .process import StartError
-from .wiring import House
 
 LAST_ANSWER = 2.0  # seconds beyond the drain, to tell the callers of what was cut short
 
 
-class Doors:
-    """`status` is what /health says."""
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What is behind the doors. Without `check_token` no bearer token opens them."""
 
-    def __init__(self, config: Config, house: House, status: Callable[[], Status]) -> None:
+    bridge: Bridge
+    metrics: Callable[[], bytes]  # what /metrics answers
+    status: Callable[[], Status]  # what /health says
+    refusals: Refusals
+    check_token: TokenCheck | None = None
+
+
+class Doors:
+    """Those of `config`; without the path of a unix socket there is none."""
+
+    def __init__(self, config: Config, served: Served) -> None:
         """Raises ConfigError."""
         self._rest = config.rest
         self._plain = config.plain
+        self._tokens = served.check_token is not None
+        bridge = served.bridge
         options = rest_options(config)
         known = roles(config)
-        check_token = house.tokens.authenticate if config.rest.tokens else None
-        refusals = house.refusals
+        refusals, check_token = served.refusals, served.check_token
         identity = Identity(known, refusals, check_token)
-        app = RestApp(house.bridge, identity, metrics=house.metrics.page, status=status, options=options)
+        app = RestApp(bridge, identity, metrics=served.metrics, status=served.status, options=options)
         wires: list[Wire] = []
         if config.jsonrpc.enabled:
-            wires.append(StompWire(house.bridge, Identity(known, refusals, binding="stomp"), stomp_options(config)))
+            wires.append(StompWire(bridge, Identity(known, refusals, binding="stomp"), stomp_options(config)))
         branches: list[Branch] = []
         if config.xmlrpc.enabled:
-            xmlrpc = XmlRpcApp(house.bridge, Identity(known, refusals, check_token, binding="xmlrpc"), options=options)
+            xmlrpc = XmlRpcApp(bridge, Identity(known, refusals, check_token, binding="xmlrpc"), options=options)
             branches.append(xmlrpc.branch)
         self._door = Door(Dispatch(app, identity, branches), refusals, options, wires)
         self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
@@ -57,12 +71,14 @@ class Doors:
 
     def open(self) -> None:
         """Listen where the configuration says, and on what systemd passes on. Raises StartError."""
+        if not self._rest.enabled:
+            return
         passed = inherited(os.environ)
         for sock in passed:
             local = sock.family == socket.AF_UNIX
             self._door.open(sock, None if local else self._tls())
             self.addresses.append(_address(sock))
-        if not any(sock.family == socket.AF_UNIX for sock in passed):
+        if self._rest.socket and not any(sock.family == socket.AF_UNIX for sock in passed):
             self._open_unix()
         if self._rest.listen and not any(sock.family != socket.AF_UNIX for sock in passed):
             self._open_tcp()
@@ -115,7 +131,7 @@ class Doors:
             key=Path(rest.key),
             authority=Path(rest.ca),
             revoked=Path(rest.revoked) if rest.revoked else None,
-            require_client=not rest.tokens,
+            require_client=not self._tokens,
         )
         for file in files.paths():
             if not file.exists():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vdsm.contract.vm_params import VmParams
+from vdsm.core.ports.disks import DiskImages
+from vdsm.core.ports.files import Files
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.ports.images import Images
 from vdsm.core.ports.links import Links
@@ -15,7 +17,10 @@ from vdsm.core.ports.machine import Machine
 from vdsm.core.vm import build, xml
 from vdsm.drivers.simulated import Faults, SimulatedHypervisor, SimulatedImages
 from vdsm.drivers.simulated.computer import SimulatedMachine
+from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.tree import Tree
 
 from .config import Config, ConfigError
 
@@ -28,22 +33,27 @@ class Drivers:
     images: Images
     machine: Machine
     links: Links
+    files: Files
+    disks: DiskImages
 
     async def close(self) -> None:
+        await self.files.close()
+        self.disks.close()
         await self.machine.close()
         await self.links.close()
 
 
 def real(config: Config) -> Drivers:
     """libvirt, QEMU's tools and the Linux this runs on."""
+    from vdsm.drivers.filesystem import LinuxFiles
     from vdsm.drivers.libvirt import LibvirtHypervisor
     from vdsm.drivers.linux.machine import LinuxMachine
     from vdsm.drivers.netlink.links import LinuxLinks
-    from vdsm.drivers.qemu import QemuImages
+    from vdsm.drivers.qemu import QemuDisks, QemuImages
 
     # The run directory is emptied when the host boots, and so is what was found out about KVM.
     hypervisor = LibvirtHypervisor(config.libvirt.uri, cache_dir=Path(config.daemon.run_directory))
-    return Drivers(hypervisor, QemuImages(), LinuxMachine(), LinuxLinks())
+    return Drivers(hypervisor, QemuImages(), LinuxMachine(), LinuxLinks(), LinuxFiles(), QemuDisks())
 
 
 async def simulated(config: Config, machines: int) -> Drivers:
@@ -62,4 +72,12 @@ async def simulated(config: Config, machines: int) -> Drivers:
         await hypervisor.define(xml.text_of(root))
         await hypervisor.start(vm_id, paused=False)
     hypervisor.faults = faults  # only now: the machines themselves are there whatever is broken
-    return Drivers(hypervisor, SimulatedImages(faults), SimulatedMachine(), SimulatedLinks())
+    tree = Tree()
+    return Drivers(
+        hypervisor,
+        SimulatedImages(faults),
+        SimulatedMachine(),
+        SimulatedLinks(),
+        SimulatedFiles(tree, faults),
+        SimulatedDisks(tree, faults),
+    )

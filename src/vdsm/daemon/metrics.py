@@ -76,6 +76,17 @@ class Metrics:
 
         self._readings.append(family)
 
+    def counters(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """As `gauges`, of what only grows."""
+
+        def family() -> Metric:
+            found = CounterMetricFamily(name, text, labels=[label])
+            for key, value in read().items():
+                found.add_metric([key], value)
+            return found
+
+        self._readings.append(family)
+
     def collect(self) -> Iterator[Metric]:
         """For the registry."""
         yield InfoMetricFamily("vdsm_build", "The daemon.", value={"version": __version__})

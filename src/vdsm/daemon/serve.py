@@ -18,9 +18,11 @@ from vdsm.contract.errors import StateUnavailable
 from vdsm.contract.events import HostStopping
 
 from . import drivers, logging
+from .bus import BusDoor
 from .config import Config, ConfigError, Place, load
-from .doors import Doors
+from .doors import Doors, Served
 from .process import StartError
+from .signals import stop_at_signal
 from .systemd import Notifier
 from .wiring import House
 
@@ -45,19 +47,21 @@ class Server:
         """Serve until SIGTERM or SIGINT; `ready` is called when calls can come. Raises StartError, ConfigError."""
         stop = self._hear_signals()
         house = await self._make_house()
-        doors = Doors(self._config, house, lambda: self._status)
+        doors = Doors(self._config, self._served(house))
+        bus = BusDoor(self._config, house)
         try:
             doors.open()
             await self._open(house)
+            await bus.open()
             async with _beside(self._notifier.feed_watchdog(), self._renew_certificates()):
                 self._status = Status.OK
-                served = ", ".join(doors.addresses)
+                served = ", ".join(filter(None, (*doors.addresses, bus.address)))
                 log.info("vdsmd %s (process %d) serves %s", __version__, os.getpid(), served)
                 self._notifier.ready(f"serving {served}")
                 ready()
                 await stop.wait()
         finally:
-            await self._close(house, doors)
+            await self._close(house, doors, bus)
 
     # ---- start and end ---------------------------------------------------------------------------------------------
 
@@ -70,13 +74,17 @@ class Server:
         except ContractError as error:
             raise StartError(f"this is a defect of vdsm: {error}") from None
 
+    def _served(self, house: House) -> Served:
+        check_token = house.tokens.authenticate if self._config.rest.tokens else None
+        return Served(house.bridge, house.metrics.page, lambda: self._status, house.refusals, check_token)
+
     async def _open(self, house: House) -> None:
         try:
             await house.open()
         except StateUnavailable as problem:
             raise StartError(f"{problem} ([daemon] state_directory is {self._config.daemon.state_directory})") from None
 
-    async def _close(self, house: House, doors: Doors) -> None:
+    async def _close(self, house: House, doors: Doors, bus: BusDoor) -> None:
         """Tell everybody, let what runs come to its end, then close; what did not end is taken up at the next start."""
         if self._status is Status.OK:
             self._status = Status.STOPPING
@@ -87,27 +95,18 @@ class Server:
                 await asyncio.wait_for(house.journal.flush(), FLUSH_SECONDS)
             await asyncio.sleep(LAST_WORD)
             await asyncio.gather(doors.close(), house.bridge.drain(self._config.daemon.drain_seconds))
+            await bus.close()
             log.info("stopped")
         else:
             await doors.close()
+            await bus.close()
         await house.close()
 
     # ---- signals ---------------------------------------------------------------------------------------------------
 
     def _hear_signals(self) -> asyncio.Event:
-        """The event is set at the first SIGTERM or SIGINT; the second one ends the process as any other would."""
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def end() -> None:
-            stop.set()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-                signal.signal(number, signal.SIG_DFL)
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        stop = stop_at_signal()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         return stop
 
     def _reload(self) -> None:

@@ -21,6 +21,11 @@ from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
 from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
+from vdsm.core.storage.catalog import Catalog
+from vdsm.core.storage.disk import Disks
+from vdsm.core.storage.operations import StorageOperations
+from vdsm.core.storage.repository import Repository
+from vdsm.core.storage.storage import Storage
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -52,6 +57,7 @@ class House:
         check(VERBS.values())
         owner = config.daemon.owner
         self._drivers = drivers
+        self.last_event_before = 0  # id of the newest event of the daemons before
         self._store = store = Store(state, Retention(events=config.events.keep, audit=config.audit.keep))
         self.journal = Journal(store.events)
         locks = Locks()
@@ -59,14 +65,19 @@ class House:
         self.tokens = Tokens(store.tokens)
         self._table = Table(drivers.hypervisor, self.journal, owner)
         operations = VmOperations(drivers.hypervisor, self._table)
-        files = AllowedFiles(drivers.images, config.vm.directories)
+        self._repository = Repository(drivers.files, store.storage, self.journal, config.storage.repository)
+        catalog = Catalog(drivers.files, self._repository)
+        storage_operations = StorageOperations(drivers.files, drivers.disks, self._repository, self.journal)
+        files = AllowedFiles(drivers.images, config.vm.directories, catalog.places)
         surroundings = Surroundings(drivers.machine, drivers.links)
-        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings)
+        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, catalog)
+        disks = Disks(drivers.files, self._repository, catalog, storage_operations, vms.users)
+        storage = Storage(drivers.files, self._repository, storage_operations, vms.users, config.storage.directories)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
         self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
-            [vms, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
+            [vms, disks, storage, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
             journal=self.journal,
             locks=locks,
@@ -75,7 +86,7 @@ class House:
             meter=self.metrics,
             refusals=self.refusals,
         )
-        self._operations = Operations(operations, self.tokens)
+        self._operations = Operations(operations, storage_operations, disks, storage, self.tokens)
         self._opened = contextlib.AsyncExitStack()
 
     async def open(self) -> None:
@@ -87,6 +98,7 @@ class House:
             opened.push_async_callback(self.refusals.close)
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
+            self.last_event_before = self.journal.last
             opened.push_async_callback(self.tokens.close)
             await self.tokens.start()
             await self._host.start()
@@ -94,7 +106,9 @@ class House:
             await self._tasks.load(self._operations)
             opened.push_async_callback(self._table.close)
             await self._table.open()
-            self._tasks.recover(self._table.loaded())
+            opened.push_async_callback(self._repository.close)
+            await self._repository.open()
+            self._tasks.recover(self._able())
             self._show_gauges()
             self._opened = opened.pop_all()
         await self._first_look()
@@ -104,6 +118,19 @@ class House:
         """What still runs is cut short; the next start takes it up."""
         await self.bridge.drain(0)
         await self._opened.aclose()
+
+    async def _able(self) -> None:
+        """When what tasks need is there."""
+        await self._table.loaded()
+        await self._repository.loaded()
+
+    async def count_start(self) -> int:
+        """The number of this start of the daemon. Raises StateUnavailable."""
+        return await self._store.starts.count()
+
+    async def host_uuid(self) -> str:
+        """Empty if the host has none."""
+        return (await self._drivers.machine.setup()).host_uuid
 
     async def _first_look(self) -> None:
         try:

@@ -10,7 +10,7 @@ from uuid import UUID
 from vdsm.protocols.amqp import UByte, UInt, ULong
 
 MAX_DEPTH = 32
-MAX_ITEMS = 65_536  # of one body; an array of nothings says in ten bytes that it has four thousand million
+MAX_ITEMS = 65_536  # unless a reader takes more; an array of nothings says in ten bytes that it has four billion
 
 _FIXED = {
     0x01: struct.Struct(">b"), 0x02: struct.Struct(">B"), 0x08: struct.Struct(">?"),
@@ -36,21 +36,21 @@ class EncodeError(ValueError):
     """The value has no form in AMQP 0-10."""
 
 
-def decode_map(data: bytes) -> dict[str, object]:
+def decode_map(data: bytes, max_items: int = MAX_ITEMS) -> dict[str, object]:
     """No bytes at all are an empty one. Raises DecodeError."""
     if not data:
         return {}
-    reader = Reader(data)
+    reader = Reader(data, max_items)
     found = reader.read_map()
     reader.expect_end()
     return found
 
 
-def decode_list(data: bytes) -> list[object]:
+def decode_list(data: bytes, max_items: int = MAX_ITEMS) -> list[object]:
     """No bytes at all are an empty one. Raises DecodeError."""
     if not data:
         return []
-    reader = Reader(data)
+    reader = Reader(data, max_items)
     found = reader.read_list()
     reader.expect_end()
     return found
@@ -59,8 +59,9 @@ def decode_list(data: bytes) -> list[object]:
 class Reader:
     """Takes values off the front of some bytes. Every method raises DecodeError."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, max_items: int = MAX_ITEMS) -> None:
         self._data = data
+        self._max_items = max_items
         self._at = 0
         self._items = 0
 
@@ -123,8 +124,8 @@ class Reader:
     def _read_count(self) -> int:
         count = self.read_uint(4)
         self._items += count
-        if self._items > MAX_ITEMS:
-            raise DecodeError(f"it has more than {MAX_ITEMS} values")
+        if self._items > self._max_items:
+            raise DecodeError(f"it has more than {self._max_items} values")
         return count
 
     def _read_value(self, code: int, depth: int) -> object:

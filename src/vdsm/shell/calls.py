@@ -55,7 +55,7 @@ def _run(session: Session, method: str, params: dict[str, Any], given: dict[str,
         return attach(session, method, params, given, subject)
     if verb["kind"] == "task" and not given.get("plan"):
         return _task(session, method, params, given, subject)
-    value = answer(session.send(method, params, given, key=given.get("idempotency_key", ""), extra=_extra(given)))
+    value = answer(session.send(method, params, given, key=given.get("idempotency_key", ""), query=_query(given)))
     if given.get("plan"):
         show.result(session.index, {"k": "struct", "name": "Plan"}, value, given.get("output", "table"))
     elif verb["kind"] == "action" or verb["result"]["k"] == "none":
@@ -106,7 +106,7 @@ def _of_task(session: Session, given: dict[str, Any], fault: Fault) -> Fault:
     if fault.code != REFUSED or not flow:
         return fault
     try:
-        begun = answer(session.send("Task.list", {}, _quiet(given), extra=f"flowId={flow}&fields=id"))
+        begun = answer(session.send("Task.list", {}, _quiet(given), query=f"flowId={flow}&fields=id"))
     except Fault:
         return fault
     return Fault(TASK_FAILED, fault.body) if begun else fault
@@ -116,7 +116,7 @@ def _quiet(given: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k not in ("plan", "timeout")}
 
 
-def _extra(given: dict[str, Any]) -> str:
+def _query(given: dict[str, Any]) -> str:
     pairs = [("fields", given["fields"])] if given.get("fields") else []
     for text in given.get("where", []):
         field, mark, value = text.partition("=")

@@ -8,7 +8,7 @@ import shlex
 
 from .faults import OK, Fault, usage
 from .help import OWN
-from .options import COMMON, Option, options
+from .options import COMMON, WAY, Option, options
 from .parse import find_verb, is_spare
 from .text import clean
 
@@ -25,6 +25,7 @@ LIVE_SECONDS = 1.0  # a daemon that is slower than that is not asked while someb
 BREAKS = "=:"  # bash completes only what follows these
 FLAGS = {
     "events": ("--follow", "--since", "--type", "--vm", "--task", "--severity"),
+    "host list": (),
     "task watch": (),
     "call": (),
     "completion": (),
@@ -238,7 +239,7 @@ def split(line: str) -> tuple[list[str], str]:
 
 def _common_given(words: Sequence[str]) -> dict[str, str]:
     """Which daemon the line is about."""
-    wanted = {c.flag: c.dest for c in COMMON if c.dest in ("url", "socket", "token_file", "ca", "cert", "key")}
+    wanted = {c.flag: c.dest for c in COMMON if c.dest in (*WAY, "host")}
     return {wanted[word]: words[at + 1] for at, word in enumerate(words[:-1]) if word in wanted}
 
 

@@ -12,9 +12,7 @@ import termios
 import threading
 import tty
 
-from vdsm.client import route
-from vdsm.client.stream import Stream
-from vdsm.client.transport import Refused, Unreachable
+from vdsm.client.transport import Unreachable
 
 from . import faults
 from .faults import OK
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    from vdsm.client.stream import Stream
+
     from .session import Session
 
 ESCAPE = b"\x1d"  # Ctrl-], as virsh and telnet have it
@@ -34,13 +34,7 @@ ENDED = b"\0"  # in the pipe that wakes us; the other bytes there are numbers of
 
 def attach(session: Session, method: str, params: dict[str, Any], given: dict[str, Any], subject: str) -> int:
     """Join standard input and output to the stream until it ends, or the escape key. Raises Fault."""
-    target, _ = route.target("GET", session.index["verbs"][method]["http"][1], params)
-    try:
-        stream = Stream(session.transport(given), target)
-    except Refused as error:
-        raise faults.refused(error.status, error.body) from None
-    except Unreachable as error:
-        raise faults.unreachable(str(error.address), error.reason) from None
+    stream = session.door(given).attach(method, session.index["verbs"][method], params)
     terminal = sys.stdin.isatty()
     with stream:
         if terminal:

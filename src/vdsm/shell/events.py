@@ -7,7 +7,7 @@ import json
 import sys
 
 from . import names
-from .faults import OK, did_you_mean, refused, unreachable, usage
+from .faults import OK, did_you_mean, usage
 from .options import COMMON
 from .parse import Parser, add_common
 from .show import document
@@ -54,6 +54,10 @@ def run(session: Session, words: Sequence[str]) -> int:
     since, follow = given["since"], given["follow"]
     if since is not None and since < 0:
         raise usage("--since: expected 0 or more")
+    if since and session.door(given).hosts():
+        raise usage(
+            "--since: each host numbers its own events", "Name one with --host, or say --since 0 for all there are."
+        )
     if not follow and output != "table":
         found = history(session, given, wanted, since or 0)
         print(document([{"gap": item} if kind == "gap" else item for kind, item in found], output))
@@ -87,7 +91,21 @@ def filters(session: Session, given: dict[str, Any]) -> list[tuple[str, str]]:
 def history(
     session: Session, given: dict[str, Any], wanted: list[tuple[str, str]], since: int
 ) -> Iterator[tuple[str, Any]]:
-    """What the journal has after `since`, up to now."""
+    """What the journal has after `since`, up to now; of several hosts, by time."""
+    if not (hosts := session.door(given).hosts()):
+        yield from _of_host(session, given, wanted, since)
+        return
+    found = [
+        (kind, {"host": host, **record})
+        for host in hosts
+        for kind, record in _of_host(session, {**given, "host": host}, wanted, since)
+    ]
+    yield from sorted(found, key=lambda told: float(told[1].get("time", 0.0)))  # what is missing came first
+
+
+def _of_host(
+    session: Session, given: dict[str, Any], wanted: list[tuple[str, str]], since: int
+) -> Iterator[tuple[str, Any]]:
     lists: dict[str, Any] = {}
     for name, text in wanted:
         lists.setdefault(name, []).append(text)
@@ -106,20 +124,12 @@ def live(
     session: Session, given: dict[str, Any], wanted: list[tuple[str, str]], since: int | None
 ) -> Iterator[tuple[str, Any]]:
     """What happens, for ever. Raises Fault."""
-    from vdsm.client.follow import Follower
-    from vdsm.client.transport import Refused, Unreachable
 
     def cut(reason: str) -> None:
-        say(f"-- {reason}; trying again")
+        say(f"-- {reason}")
 
-    transport = session.transport(given)
-    try:
-        for message in Follower(transport, since=since, wanted=wanted, on_cut=cut):
-            yield ("gap" if message.event == "gap" else "event"), json.loads(message.data)
-    except Refused as error:
-        raise refused(error.status, error.body) from None
-    except Unreachable as error:
-        raise unreachable(str(error.address), error.reason) from None
+    for message in session.door(given).follow(since, wanted, cut):
+        yield ("gap" if message.event == "gap" else "event"), json.loads(message.data)
 
 
 def line(kind: str, record: Any, output: str) -> str:

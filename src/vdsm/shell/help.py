@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OWN = {
     "events": ("[--follow] [--since ID] [--type TYPE] [--vm VM] [--task TASK] [--severity LEVEL]",
                "What happened so far, or with --follow what happens."),
+    "host list": ("", "Every host on the bus at a glance: vdsmsh --bus ADDRESS host list"),
     "task watch": ("TASK", "Follow a task to its end."),
     "call": ("VERB [NAME=TEXT | NAME:=JSON]...",
              "Call a verb by its API name: vdsmsh call VM.getStats vmID=web1"),
@@ -39,7 +40,7 @@ def main_help(index: Index) -> str:
         "usage: vdsmsh [OPTIONS] COMMAND [ARGUMENTS]",
         "       vdsmsh                          an interactive shell",
         "",
-        "Machines are called by name, id, or the beginning of either; tasks by id or its beginning.",
+        "Machines, disks and storage are called by name, id, or the beginning of either; tasks by id or its beginning.",
     ]
     groups: dict[str, list[tuple[str, str]]] = {}
     for verb in index["verbs"].values():
@@ -55,7 +56,8 @@ def main_help(index: Index) -> str:
     lines += _two_columns([(str(code), meaning) for code, meaning in MEANINGS.items()])
     lines += [
         "",
-        "VDSM_URL, VDSM_TOKEN_FILE, VDSM_CA, VDSM_CERT and VDSM_KEY stand in for the options of these names.",
+        "VDSM_URL, VDSM_TOKEN_FILE, VDSM_CA, VDSM_CERT and VDSM_KEY stand in for the options of these names;",
+        "VDSM_BUS for --bus where --host is given, and for `host list`; VDSM_BUS_DOMAIN where hosts meet there.",
     ]
     return "\n".join(lines)
 

@@ -120,13 +120,18 @@ COMMON = (
     Common("--wait", "SECONDS", "wait so long for a task's end, then let it go on by itself"),
     Common("--timeout", "SECONDS", "how long the call may take"),
     Common("--idempotency-key", "KEY", "the same call with the same key, within a day, is done once"),
+    Common("--bus", "ADDRESS", "a message bus, amqp://[USER@]HOST[:PORT] or amqps://..., over which hosts are reached"),
+    Common("--host", "NAME", "the host on the bus: its name, its id, or the beginning of either"),
     Common("--url", "URL", "https://HOST[:PORT], or a socket's path"),
     Common("--socket", "PATH", "the daemon's unix socket"),
-    Common("--token-file", "FILE", "holds a bearer token"),
-    Common("--ca", "FILE", "the authority that vouches for the daemon"),
+    Common("--token-file", "FILE", "holds a bearer token; for --bus, the password of its user"),
+    Common("--ca", "FILE", "the authority that vouches for the daemon, or for the broker of the bus"),
     Common("--cert", "FILE", "a client certificate"),
     Common("--key", "FILE", "its private key, if it is not in the same file"),
 )
+
+WAY = ("bus", "url", "socket", "token_file", "ca", "cert", "key")
+"""Those that say how daemons are reached; on a bus --host says which of them is meant."""
 
 FIELDS = Common("--fields", "A,B", "only these fields, by their names in --output json")
 WHERE = Common("--where", "FIELD=VALUE", "only objects whose field has this value; may be repeated")

@@ -17,8 +17,6 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.patch_stdout import patch_stdout
 
 import vdsm
-from vdsm.client.follow import Follower
-from vdsm.client.transport import Refused, Unreachable
 
 from . import completion, faults, show
 from .faults import OK, Fault
@@ -31,6 +29,7 @@ from .views import event_line, gap_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .door import Feed
     from .index import Index
 
 WORDS = {"watch": "events above the prompt: watch on, watch off", "exit": "leave; so does Ctrl-D"}
@@ -43,7 +42,7 @@ def interact(session: Session) -> int:
         history=history, completer=Words(session), complete_in_thread=True, complete_while_typing=False
     )
     watcher = Watcher(session)
-    say(f"vdsmsh {vdsm.__version__}, {session.transport({}).address}. Tab completes; `help`, `watch on`, `exit`.")
+    say(f"vdsmsh {vdsm.__version__}, {session.door({}).name}. Tab completes; `help`, `watch on`, `exit`.")
     try:
         while True:
             try:
@@ -102,41 +101,39 @@ class Watcher:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._follower: Follower | None = None
+        self._feed: Feed | None = None
 
     def turn(self, words: Sequence[str]) -> int:
         """`watch on`, `watch off`, or the other of the two; returns the exit code."""
         if list(words) not in ([], ["on"], ["off"]):
             say("error: say `watch on` or `watch off`")
             return faults.USAGE
-        on = self._follower is None if not words else words[0] == "on"
+        on = self._feed is None if not words else words[0] == "on"
         self.off()
         if on:
-            self._follower = Follower(self._session.transport({}), on_cut=self._cut)
-            threading.Thread(target=self._print, args=(self._follower,), daemon=True, name="events").start()
+            self._feed = self._session.door({}).follow(None, [], self._cut)
+            threading.Thread(target=self._print, args=(self._feed,), daemon=True, name="events").start()
         say("events are shown" if on else "events are not shown")
         return OK
 
     def off(self) -> None:
-        if self._follower is not None:
-            self._follower.close()
-            self._follower = None
+        if self._feed is not None:
+            self._feed.close()
+            self._feed = None
 
-    def _print(self, follower: Follower) -> None:
+    def _print(self, feed: Feed) -> None:
         look = look_of(sys.stdout)
         try:
-            for message in follower:
+            for message in feed:
                 line = gap_line if message.event == "gap" else event_line
                 # In one piece: the prompt's thread prints as well.
                 sys.stdout.write(line(json.loads(message.data), look) + "\n")
                 sys.stdout.flush()
-        except Refused as error:
-            show.fault(faults.refused(error.status, error.body), "table")
-        except Unreachable as error:
-            show.fault(faults.unreachable(str(error.address), error.reason), "table")
+        except Fault as fault:
+            show.fault(fault, "table")
 
     def _cut(self, reason: str) -> None:
-        sys.stdout.write(f"-- {reason}; trying again\n")
+        sys.stdout.write(f"-- {reason}\n")
         sys.stdout.flush()
 
 

@@ -74,6 +74,10 @@ def dispatch(session: Session, words: Sequence[str]) -> int:
             from .events import run as run_events
 
             return run_events(session, rest)
+        case ["host", "list", *rest]:
+            from .hosts import run as run_hosts
+
+            return run_hosts(session, rest)
         case ["task", "watch", *rest]:
             return _watch(session, rest)
         case ["call", *rest]:

@@ -23,7 +23,8 @@ MARKS = {
     "undone": ("↺", "<", YELLOW),
     "pending": ("·", ".", DIM),
 }
-ABOUT = ("type", "vmId", "vmName", "taskId", "hash", "objectId")
+NAMES = ("vmName", "diskName", "storageName")
+ABOUT = ("type", "vmId", "taskId", "hash", "objectId", "diskId", "storageId", *NAMES)
 FIRST = ("status", "state", "change", "verb")  # say most, need no name
 
 
@@ -81,9 +82,9 @@ def event_page(index: Index, value: Any, look: Look) -> str:
 
 
 def event_line(record: Mapping[str, Any], look: Look) -> str:
-    """Id, time, type, whom it is about, and what there is to say."""
+    """The host if there are several, id, time, type, whom it is about, and what there is to say."""
     data = record["data"]
-    subject = data.get("vmName") or record.get("subject", "")[:8]
+    subject = next((data[name] for name in NAMES if data.get(name)), record.get("subject", "")[:8])
     severity = record.get("severity", "info")
     kind = look.paint(f"{data['type']:<20}", COLORS.get(severity, ""))
     first = [look.paint(clean(str(data[n])), COLORS.get(data[n], "")) for n in FIRST if data.get(n)]
@@ -94,11 +95,18 @@ def event_line(record: Mapping[str, Any], look: Look) -> str:
     ]
     said = ", ".join([" ".join(first), *rest] if first else rest)
     about = f"{clean(subject) or NOTHING:<12}"
-    return f"{look.paint(str(record['id']), DIM)}  {units.moment(record['time'])}  {kind}  {about}  {said}".rstrip()
+    head = _host(record, look) + look.paint(str(record["id"]), DIM)
+    return f"{head}  {units.moment(record['time'])}  {kind}  {about}  {said}".rstrip()
 
 
 def gap_line(gap: Mapping[str, Any], look: Look) -> str:
-    return look.paint(f"-- events {gap['since'] + 1} to {gap['until']} are missing: {clean(gap['reason'])}", YELLOW)
+    missing = f"-- events {gap['since'] + 1} to {gap['until']} are missing: {clean(gap['reason'])}"
+    return _host(gap, look) + look.paint(missing, YELLOW)
+
+
+def _host(told: Mapping[str, Any], look: Look) -> str:
+    """Where events come from several hosts."""
+    return look.paint(f"{clean(told['host']):<12}", BOLD) + "  " if "host" in told else ""
 
 
 def _shown(name: str, item: Any) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The five logs over one file, opened and closed together."""
+"""The logs over one file, opened and closed together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from .audit import Audit
 from .database import Database
 from .events import Events
 from .keys import Keys
+from .starts import Starts
+from .storage import StorageRecords
 from .tasks import Tasks
 from .tokens import Tokens
 
@@ -33,6 +35,8 @@ class Store:
         self.audit = Audit(self.database, retention.audit)
         self.keys = Keys(self.database)
         self.tokens = Tokens(self.database)
+        self.storage = StorageRecords(self.database)
+        self.starts = Starts(self.database, kept=directory is not None)
 
     @property
     def clean(self) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -43,7 +44,10 @@ class TicketState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Transfers(Protocol):
-    """Every method may raise ImageDaemonError and DeadlineExceeded."""
+    """Every method may raise ImageDaemonError and DeadlineExceeded.
+
+    ovirt-imageio is started by the first ticket. Tickets live in its memory: when it ends they are gone.
+    """
 
     async def add(self, ticket: Ticket) -> None:
         """Raises ImageTicketsError."""
@@ -77,5 +81,8 @@ class ImageServers(Protocol):
 
     async def stop(self, server_id: str) -> None:
         """None of that name is fine."""
+
+    async def running(self) -> Sequence[str]:
+        """The ids of those that serve; they outlive the daemon."""
 
     async def close(self) -> None: ...

@@ -3,5 +3,6 @@
 
 from .disks import QemuDisks
 from .images import QemuImages
+from .servers import QemuServers
 
-__all__ = ["QemuDisks", "QemuImages"]
+__all__ = ["QemuDisks", "QemuImages", "QemuServers"]

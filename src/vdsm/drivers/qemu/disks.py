@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -23,9 +22,9 @@ from vdsm.contract.errors_storage import (
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress
 
-from .chain import Look, Missing, read_chain
-from .qcow2 import Refused
-from .tool import QemuImg, decoded
+from .chain import Look
+from .stated import layers, read_stated
+from .tool import QemuImg, decoded, takes_direct
 
 _MODE = 0o660
 _COMPATS = ("0.10", "1.1")
@@ -158,7 +157,7 @@ class QemuDisks:
     async def commit(self, top: Image, base: Image, *, progress: Progress | None = None) -> None:
         looks = await self._read(top)
         await self._read(base)
-        if base.path not in [image.path for image in _layers(top)][1:]:
+        if base.path not in [image.path for image in layers(top)][1:]:
             raise ImageOperationFailed(what="commit", file=top.path, reason=f"{base.path} is not below it")
         words = ["commit", "-d", "-f", top.format, "-t", await self._cache(top), "-b", base.path]
         words += ["-p"] if progress else ["-q"]
@@ -219,18 +218,7 @@ class QemuDisks:
         self._tool.close()
 
     async def _read(self, image: Image) -> list[Look]:
-        """The headers of the chain, which must be the one that was stated."""
-        if not image.path.startswith("/"):  # else QEMU would take what stands before a colon for a protocol
-            raise InvalidParams(reason=f"{image.path!r} is not an absolute path")
-        try:
-            return await self._tool.look(image.lane, lambda: _confirmed(image))
-        except Missing as missing:
-            if missing.path in [layer.path for layer in _layers(image)]:
-                raise FileMissing(file=missing.path) from None
-            reason = f"it refers to {missing.path}, which is not there"
-            raise ImageVerificationError(file=image.path, reason=reason) from None
-        except Refused as refused:
-            raise ImageVerificationError(file=image.path, reason=str(refused)) from None
+        return await read_stated(self._tool, image)
 
     async def _info(self, image: Image) -> ImageInfo:
         words = ["info", "--output=json", "-f", image.format, "-U", "--", image.path]
@@ -266,7 +254,7 @@ class QemuDisks:
 
     async def _cache(self, image: Image) -> str:
         """Past the page cache where the file system can: it is for others, and lies to other hosts."""
-        return "none" if await self._tool.look(image.lane, lambda: _takes_direct(image.path)) else "writeback"
+        return "none" if await self._tool.look(image.lane, lambda: takes_direct(image.path)) else "writeback"
 
     async def _bitmap(self, image: Image, name: str, words: list[str]) -> None:
         await self._read(image)
@@ -281,28 +269,6 @@ class QemuDisks:
             if "Dirty bitmap '" in failed.facts["reason"] and failed.facts["reason"].endswith("' not found"):
                 raise BitmapDoesNotExist(file=image.path, bitmap=name) from None
             raise
-
-
-def _layers(image: Image | None) -> Iterator[Image]:
-    while image is not None:
-        yield image
-        image = image.backing
-
-
-def _confirmed(image: Image) -> list[Look]:
-    """The chain as its headers tell it. Raises Refused when it is not what was stated."""
-    looks, data_files = read_chain(image.path, image.format)
-    if data_files:
-        raise Refused("it keeps its data in another file")
-    stated = list(_layers(image))
-    for look, layer in zip(looks, stated, strict=False):
-        if look.path != os.path.realpath(layer.path) or (look.header is None) != (layer.format is DiskFormat.RAW):
-            raise Refused(f"its backing file is {look.path}, not {layer.path} of the format {layer.format}")
-    if len(looks) > len(stated):
-        raise Refused(f"it has a backing file, {looks[len(stated)].path}")
-    if len(looks) < len(stated):
-        raise Refused(f"it does not have the backing file {stated[len(looks)].path}")
-    return looks
 
 
 def _name_of(backing: Image, image: Image) -> str:
@@ -356,11 +322,3 @@ def _settle(path: str) -> None:
 def _remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _takes_direct(path: str) -> bool:
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

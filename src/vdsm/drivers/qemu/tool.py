@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 from collections.abc import Callable, Collection, Sequence
@@ -136,3 +137,12 @@ def _judged(done: Finished, what: str, file: str, fine: Collection[int]) -> Fini
     if f"'{file}': No such file or directory" in said:
         raise FileMissing(file=file)
     raise ImageOperationFailed(what=what, file=file, reason=reason)
+
+
+def takes_direct(path: str) -> bool:
+    """Whether its file system can read past the page cache. May block."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True

@@ -90,14 +90,14 @@ def _read_body(message: Message, limits: Limits) -> object:
         raw = bytes(body)
         if len(raw) > limits.size:
             raise Unacceptable(f"a body is larger than {limits.size} bytes; send less at a time")
-        decode: Callable[[bytes], object] | None = _DECODERS.get(incoming(message.content_type, _HEADER_LIMITS))
+        decode = _DECODERS.get(incoming(message.content_type, _HEADER_LIMITS))
         if decode is None:
             return raw
-        body = decode(raw)
+        body = decode(raw, limits.items)
     return incoming(body, limits)
 
 
-_DECODERS: dict[str | None, Callable[[bytes], object]] = {"amqp/map": decode_map, "amqp/list": decode_list}
+_DECODERS: dict[str | None, Callable[[bytes, int], object]] = {"amqp/map": decode_map, "amqp/list": decode_list}
 
 
 def _read_old(head: Head, body: object) -> Request | Indication | Refused:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from uuid import UUID
 
 from vdsm.protocols.amqp import Message, UInt
+from vdsm.protocols.amqp010 import encode_list, encode_map
 from vdsm.protocols.qmf2 import forms, guard, names, schema_v1
 from vdsm.protocols.qmf2.forms import Map
 from vdsm.protocols.qmf2.model import (
@@ -32,6 +33,9 @@ from vdsm.protocols.qmf2.predicates import Predicate
 
 PART_SIZE = 48_000
 """Bytes of a list's items in one message: some agents ignore more than 64 KiB, and the size is an estimate."""
+
+MAX_VALUES = 60_000
+"""Values and keys in one body: Proton has room for 65535."""
 
 _APP_ID = "qmf2"
 _CONTENT = {
@@ -186,10 +190,26 @@ def _message(opcode: str, method: str, body: object) -> Message:
     """Every message but those of QMFv1 is made here, of values that have been made fit."""
     fit = guard.outgoing(body)
     assert isinstance(fit, dict | list)
+    content_type = "amqp/map" if isinstance(fit, dict) else "amqp/list"
     # Through qpidd, consoles of AMQP 0-10 see the first header as their app-id, and C++ ones insist on it.
     headers = {"x-amqp-0-10.app-id": _APP_ID, "qmf.opcode": opcode, "method": method}
-    content_type = "amqp/map" if isinstance(fit, dict) else "amqp/list"
-    return Message(content_type=content_type, properties=dict(headers), body=fit)
+    return Message(content_type=content_type, properties=dict(headers), body=_compact(fit))
+
+
+def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list[object] | bytes:
+    """A long body as data in the encoding of AMQP 0-10, which every peer reads: Proton has no room for it."""
+    if _count(body) <= MAX_VALUES:
+        return body
+    return encode_map(body) if isinstance(body, dict) else encode_list(body)
+
+
+def _count(value: object) -> int:
+    match value:
+        case dict():
+            return 1 + len(value) + sum(map(_count, value.values()))
+        case list():
+            return 1 + sum(map(_count, value))
+    return 1
 
 
 def _parts(items: Sequence[Map]) -> Iterator[list[object]]:

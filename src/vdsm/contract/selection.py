@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vdsm.contract.codec import from_plain
-from vdsm.contract.errors import InvalidParams
+from .codec import from_plain
+from .errors import InvalidParams
 
 FIELDS = "fields"
 
