@@ -57,6 +57,13 @@ async def run(door: Door) -> list[Any]:
     return outcomes
 
 
+async def machines_events(door: Door) -> list[Any]:
+    """What the journal has of machines, made comparable."""
+    known: dict[str, str] = {}
+    events = (await door("Event.list", {}))["events"]
+    return [_steady(e["data"], known) for e in events if e["data"]["type"].startswith("VM_")]
+
+
 def _fill(text: str, kept: dict[str, str]) -> str:
     for name, value in kept.items():
         text = text.replace(f'"{{{name}}}"', f'"{value}"')
