@@ -29,7 +29,7 @@ from vdsm.protocols.qmf2.model import (
 )
 from vdsm.protocols.qmf2.predicates import EVERYTHING
 
-from .hosts import Change, Hosts, KnownHost, State, Unknown
+from .hosts import Change, Hosts, KnownHost, State, Unknown, text_of
 from .requests import Answer, Requests
 
 log = logging.getLogger(__name__)
@@ -151,9 +151,11 @@ class Console:
         host = self.hosts.get(agent)
         if not self._bus.up:
             return f"the bus is down: {self.down_for}" if self.down_for else "the bus is down"
-        if host is None or host.state is State.SILENT:
-            return f"it has been silent for {host.age(time.monotonic()):.0f} s" if host else "it was never heard"
-        return ""
+        if host is None:
+            return "it was never heard"
+        if host.state is State.SILENT:
+            return f"it has been silent for {host.age(time.monotonic()):.0f} s"
+        return "its daemon was stopped" if text_of(host.attributes, "state") == "stopping" else ""
 
     def _send(self, where: Target, message: Message) -> bool:
         # A host believes only what the broker has checked, and the broker checks only what is said.
