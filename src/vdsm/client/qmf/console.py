@@ -52,6 +52,7 @@ class Console:
         self._hearers: dict[str, list[EventHandler]] = {}
         self._ager: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # a host was found
+        self._unheard: set[str] = set()  # agents that have said nothing yet since the bus came up
         self.down_for = ""  # why the bus is down, if it is
         self.hosts.watch(self._changed)
 
@@ -185,6 +186,9 @@ class Console:
                 log.warning("dropped what says it is from %.80s: it came as %.80s", said.agent, message.subject)
             case Heartbeat():
                 self.hosts.hear(said.attributes, now)
+                if said.agent in self._unheard:  # a broker forgets what it had for somebody who was away
+                    self._unheard.discard(said.agent)
+                    self._requests.nudge(said.agent)
                 self._hand_over(said.agent, ())
                 if said.located:
                     self._news.set()
@@ -204,6 +208,7 @@ class Console:
     def _came_up(self) -> None:
         self.down_for = ""
         self.hosts.forgive(time.monotonic())
+        self._unheard = {host.agent for host in self.hosts}
         self.locate()
         self._requests.nudge()
 
