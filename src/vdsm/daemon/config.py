@@ -92,6 +92,19 @@ class Storage(Section, frozen=True, kw_only=True):
     ] = ""
 
 
+class Transfers(Section, frozen=True, kw_only=True):
+    """Disk images up and down over HTTPS, by ovirt-imageio, for clients with a ticket."""
+
+    listen: Annotated[
+        Text,
+        Meta(
+            description="The address to listen on; empty: REST's, and where that has none, this host alone. Other"
+            " hosts are served with REST's certificates only."
+        ),
+    ] = ""
+    port: Annotated[int, Meta(ge=1, le=65534, description="The port there.")] = 54322
+
+
 class Rest(Section, frozen=True, kw_only=True):
     """The REST door."""
 
@@ -275,6 +288,7 @@ class Config(Section, frozen=True, kw_only=True):
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
     storage: Storage = Storage()
+    transfers: Transfers = Transfers()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
     xmlrpc: Xmlrpc = Xmlrpc()
