@@ -17,10 +17,10 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}
 # What two runs cannot have in common: clocks, counters that move with them, names of the run itself.
 MOVING = {
     "time", "statusTime", "notifyTime", "created", "ended", "started", "sampled", "expires", "lastUsed", "token",
-    "duration", "elapsedTime", "cpuUser", "cpuSys", "cpuUsage", "id", "flowId", "flow_id", "caller", "channel", "peer",
-    "last", "dateTime", "bootTime", "sampleTime", "rx", "tx", "readRate", "writeRate", "readOps", "writeOps",
-    "readBytes", "writtenBytes", "cpuIdle", "cpuLoad", "memFree", "memUsed", "hash", "memUsage",
-    "port", "elapsed", "rxRate", "txRate", "mem_free", "mem_unused", "mem_available",
+    "duration", "elapsedTime", "cpuUser", "cpuSys", "cpuUsage", "id", "flowId", "flow_id", "caller", "channel", "last",
+    "dateTime", "bootTime", "sampleTime", "rx", "tx", "readRate", "writeRate", "readOps", "writeOps", "readBytes",
+    "writtenBytes", "cpuIdle", "cpuLoad", "memFree", "memUsed", "hash", "memUsage",
+    "port", "elapsed", "rxRate", "txRate", "mem_free", "mem_unused", "mem_available", "ctime", "peer",
 }  # fmt: skip
 
 # Refusals that a door may make by itself, before it asks the daemon.

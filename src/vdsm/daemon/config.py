@@ -90,6 +90,9 @@ class Storage(Section, frozen=True, kw_only=True):
     repository: Annotated[
         Directory, Meta(description="Where pools and domains are linked together, as managers look for them.")
     ] = ""
+    prepared: Annotated[
+        Directory, Meta(description="Where images in use are linked; empty: storage in run_directory.")
+    ] = ""
 
 
 class Transfers(Section, frozen=True, kw_only=True):
@@ -424,6 +427,7 @@ def with_places(config: Config, place: Place) -> Config:
         storage=Storage(
             directories=config.storage.directories or list(place.storage),
             repository=config.storage.repository or f"{place.repository}",
+            prepared=config.storage.prepared or f"{run}/storage",
         ),
         rest=replace(
             rest,
