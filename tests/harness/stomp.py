@@ -248,7 +248,9 @@ class Wired(Daemon):
         self.state = home / "state"
         super().__init__(home, prefix, uri=uri or "test:///default")
         config = self.file.read_text()
-        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(f'["{self.storage}"]', '["/storage"]')
+        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(
+            f'["{self.storage}"]', '["/storage"]\nprepared = "/run/vdsm/storage"'
+        )
         self.file.write_text(
             (config if uri else simulated)
             + f'[rest]\nlisten = "{listen}"\nport = 0\n'
