@@ -60,10 +60,13 @@ def header(scope: Scope, name: bytes) -> bytes:
 def _is_foreign(scope: Scope) -> bool:
     """Without TLS any web site can have its name stand for this host, and a browser here then lets its pages call us.
 
-    Such a request names the site. An address, or localhost, nobody can claim.
+    Such a request names the site. An address, or localhost, nobody can claim. HTTP/1.0 lets a program name nothing,
+    which no browser does.
     """
     guest: Guest = scope["state"]["guest"]
-    return guest.channel.kind == "tcp" and not _OWN_NAME.fullmatch(header(scope, b"host"))
+    if guest.channel.kind != "tcp" or _OWN_NAME.fullmatch(header(scope, b"host")):
+        return False
+    return scope["http_version"] != "1.0" or any(name == b"host" for name, _ in scope["headers"])
 
 
 def _is_image(scope: Scope) -> bool:
