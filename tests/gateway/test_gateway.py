@@ -25,7 +25,7 @@ from bindings.test_stomp import (
 )
 from harness.on_bus import Gateway, bus_table
 from harness.rabbitmq import RabbitMQ
-from harness.stomp import Wired
+from harness.stomp import JavaClient, Wired
 from harness.until import until
 
 __all__ = [  # a manager's own flow and manners, unchanged
@@ -40,7 +40,8 @@ __all__ = [  # a manager's own flow and manners, unchanged
 ]
 
 
-SLOW_RESET = f'[simulate]\nfaults = "reset:delay={SLOW}"\n'
+# Machines take their time to start, as real ones do: the manager sees them wait for their launch.
+SLOW_HOST = f'[simulate]\nfaults = "reset:delay={SLOW};start:delay=0.5"\n'
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ) -> Itera
     """What the tests take for a daemon."""
     name = f"vdsmtest-{secrets.token_hex(4)}"
     home = tmp_path_factory.mktemp("gateway")
-    host = Wired(home / "host", name, bus_table(home, rabbitmq, name) + SLOW_RESET)
+    host = Wired(home / "host", name, bus_table(home, rabbitmq, name) + SLOW_HOST)
     gateway = Gateway(home / "gateway", name, rabbitmq, name)
     try:
         host.serve(machines=1)
@@ -95,8 +96,11 @@ def test_a_host_that_is_not_heard_is_told_and_then_served(tmp_path: Path, prefix
         problem = json.loads(told.stderr)
         assert (problem["type"], problem["retryable"]) == ("urn:vdsm:problem:host-unreachable", True)
         assert prefix in problem["detail"]
-        host.serve(machines=2)
-        until("it is heard", lambda: gateway.shell("vm", "list", ok=False).returncode == 0)
+        with JavaClient(gateway.port()) as early:
+            host.serve(machines=2)
+            until("it is heard", lambda: gateway.shell("vm", "list", ok=False).returncode == 0)
+            gateway.shell("vm", "pause", "sim1")
+            early.wait_event(lambda event: "VM_status" in event["method"] and "Paused" in str(event["params"]))
         assert gateway.terminate() == 0
     finally:
         gateway.end()

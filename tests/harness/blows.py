@@ -2,8 +2,8 @@
 """A vdsmd that dies (kill -9) at a chosen moment: `python blows.py FILE vdsmd's arguments...`.
 
 Moments are the ones between which something became different on disk or in libvirt: before and after each write of a
-task, and before and after each thing asked of libvirt. They are counted from the last writing of FILE, which holds the
-number of the one to die at, 0 to live; those that passed are listed in FILE.passed.
+task, each thing asked of libvirt, and each change of the storage. They are counted from the last writing of FILE, which
+holds the number of the one to die at, 0 to live; those that passed are listed in FILE.passed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from vdsm.daemon.__main__ import main
+from vdsm.drivers.filesystem import LinuxFiles
 from vdsm.drivers.libvirt import LibvirtHypervisor
+from vdsm.drivers.qemu import QemuDisks
 from vdsm.state.tasks import Tasks
 
+FILE_CHANGES = ("create", "replace", "make_directory", "rename", "make_symlink", "remove")
 CHANGES = ("define", "undefine", "start", "power_off", "ask_shutdown")
 
 
@@ -55,4 +58,7 @@ if __name__ == "__main__":
     blows.around(Tasks, "put")
     for change in CHANGES:
         blows.around(LibvirtHypervisor, change)
+    for change in FILE_CHANGES:
+        blows.around(LinuxFiles, change)
+    blows.around(QemuDisks, "create")
     sys.exit(main(sys.argv[2:]))

@@ -20,7 +20,7 @@ MOVING = {
     "duration", "elapsedTime", "cpuUser", "cpuSys", "cpuUsage", "id", "flowId", "flow_id", "caller", "channel", "last",
     "dateTime", "bootTime", "sampleTime", "rx", "tx", "readRate", "writeRate", "readOps", "writeOps", "readBytes",
     "writtenBytes", "cpuIdle", "cpuLoad", "memFree", "memUsed", "hash", "memUsage",
-    "port", "elapsed", "rxRate", "txRate",
+    "port", "elapsed", "rxRate", "txRate", "mem_free", "mem_unused", "mem_available", "ctime", "peer",
 }  # fmt: skip
 
 # Refusals that a door may make by itself, before it asks the daemon.
@@ -55,6 +55,13 @@ async def run(door: Door) -> list[Any]:
             kept[line.keep] = _id_of(outcome["result"])
         outcomes.append((line.method, _steady(outcome, known, numbers=line.method not in ONLY_SHAPES)))
     return outcomes
+
+
+async def machines_events(door: Door) -> list[Any]:
+    """What the journal has of machines, made comparable."""
+    known: dict[str, str] = {}
+    events = (await door("Event.list", {}))["events"]
+    return [_steady(e["data"], known) for e in events if e["data"]["type"].startswith("VM_")]
 
 
 def _fill(text: str, kept: dict[str, str]) -> str:

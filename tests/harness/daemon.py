@@ -32,6 +32,7 @@ class Daemon:
         self.uri = uri
         self.images = home / "images"
         self.images.mkdir(parents=True, exist_ok=True)
+        self.storage = home / "storage"
         self.socket = home / "run/api.sock"
         self.log = home / "vdsmd.log"
         self.file = home / "vdsmd.toml"
@@ -42,6 +43,7 @@ class Daemon:
         """Write the configuration; `more` is TOML that follows the tables every test needs."""
         self.file.write_text(
             f'[libvirt]\nuri = "{self.uri}"\n[vm]\ndirectories = ["{self.images}"]\n'
+            f'[storage]\ndirectories = ["{self.storage}"]\nrepository = "{self.home}/data-center"\n'
             f'[daemon]\nowner = "{self.prefix}"\n'
             f'state_directory = "{self.home}/state"\nrun_directory = "{self.home}/run"\n' + more
         )

@@ -19,7 +19,9 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
+from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -28,9 +30,12 @@ from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
+from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Store
 
 ADMIN = Caller(identity="test:admin", channel="test", role=Role.ADMIN)
@@ -50,7 +55,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor` outlives it when given: then it is a daemon that starts again on the same host."""
+    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host."""
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class MemoryHost:
         hypervisor: SimulatedHypervisor | None = None,
         at_boundary: Boundary | None = None,
         owner: str = "test",
+        tree: Tree | None = None,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
         self.store = Store(directory)
@@ -68,13 +74,26 @@ class MemoryHost:
         self.table = Table(self.hypervisor, self.journal, owner)
         self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
-        files = AllowedFiles(SimulatedImages(), ["/images"])
+        self.refusals = Refusals(self.store.audit)
+        self.tree = tree or Tree()
+        disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
+        self.storage = StorageParts(
+            disk_files,
+            disk_images,
+            self.store.storage,
+            self.journal,
+            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            lambda object_id: self.vms.users(object_id),
+        )
+        self.repository = self.storage.repository
+        files = AllowedFiles(SimulatedImages(), ["/images"], self.storage.catalog.places)
         machine, links = SimulatedMachine(), SimulatedLinks()
         surroundings = Surroundings(machine, links)
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings)
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, self.storage.catalog)
         self.bridge = LocalBridge(
             [
                 self.vms,
+                *self.storage.services,
                 Host(machine, links, self.hypervisor, self.vms.counts),
                 self.tokens,
                 Audit(self.store.audit),
@@ -86,21 +105,26 @@ class MemoryHost:
             audit=self.store.audit,
             keys=self.store.keys,
             meter=self.meter,
+            refusals=self.refusals,
         )
 
     async def open(self) -> None:
         await self.store.open()
         await self.journal.start()
-        await self.tasks.load(Operations(self.operations))
+        await self.tasks.load(Operations(self.operations, *self.storage.operations))
         await self.table.open()
         await self.table.loaded()
+        await self.storage.open()
+        await self.storage.loaded()
         self.tasks.recover(self.table.loaded())
         self.bridge.ready = True
 
     async def close(self) -> None:
         await self.bridge.drain(1)
+        await self.storage.close()
         await self.table.close()
         await self.journal.close()
+        await self.refusals.close()
         await self.store.close()
 
     async def call(self, verb: AnyVerb, caller: Caller = ADMIN, **params: object) -> Any:

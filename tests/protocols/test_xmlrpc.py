@@ -10,7 +10,7 @@ import xmlrpc.client
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vdsm.protocols.xmlrpc import (
@@ -38,7 +38,6 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 METHODS = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.]{0,20}\Z")
 
 
-@settings(deadline=None)
 @given(VALUES)
 def test_an_answer_is_understood_by_the_judge_and_by_us(value: Any) -> None:
     document = write_answer(value)
@@ -47,7 +46,6 @@ def test_an_answer_is_understood_by_the_judge_and_by_us(value: Any) -> None:
     assert parse_answer(document) == value
 
 
-@settings(deadline=None)
 @given(METHODS, st.lists(VALUES, max_size=4))
 def test_a_call_of_the_judge_is_understood(method: str, params: list[Any]) -> None:
     assume("\\r" not in repr(params))  # xmlrpc.client sends them bare, and XML's own reading changes them
@@ -56,7 +54,6 @@ def test_a_call_of_the_judge_is_understood(method: str, params: list[Any]) -> No
     assert parse_call(document.encode()) == Call(str(said), judged)
 
 
-@settings(deadline=None)
 @given(METHODS, st.lists(VALUES, max_size=4))
 def test_a_call_of_ours_is_understood(method: str, params: list[Any]) -> None:
     document = write_call(method, params)
@@ -64,7 +61,6 @@ def test_a_call_of_ours_is_understood(method: str, params: list[Any]) -> None:
     assert parse_call(document) == Call(method, params)
 
 
-@settings(deadline=None)
 @given(st.integers(I4_MIN, I4_MAX), SPEAKABLE)
 def test_a_fault_is_understood(code: int, reason: str) -> None:
     document = write_fault(code, reason)
@@ -74,7 +70,6 @@ def test_a_fault_is_understood(code: int, reason: str) -> None:
     assert parse_answer(document) == Fault(code, reason)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_what_xml_cannot_carry_becomes_a_sign_for_it(text: str) -> None:
     (judged,), _ = xmlrpc.client.loads(write_answer({"a": text}))
@@ -245,7 +240,6 @@ def test_noise_is_refused_and_nothing_else() -> None:
     assert understood > 50  # some changes do no harm: then the test looked at more than the first byte
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=200))
 def test_any_bytes(document: bytes) -> None:
     with pytest.raises(BadXmlRpc):

@@ -18,6 +18,9 @@ class Privilege(enum.StrEnum):
     VM_CONFIG = "vm.config"  # create, define, change, remove
     VM_CONSOLE = "vm.console"  # see the screen, type on the serial line, set tickets
     VM_RAW_XML = "vm.raw-xml"  # hand a whole libvirt document to the host
+    STORAGE_READ = "storage.read"
+    STORAGE_DISKS = "storage.disks"  # make, change and remove disks and their volumes
+    STORAGE_ADMIN = "storage.admin"  # make, connect and remove domains and pools
     TASK_READ = "task.read"
     TASK_CONTROL = "task.control"
     EVENT_READ = "event.read"
@@ -33,8 +36,16 @@ class Role(enum.StrEnum):
     ADMIN = "admin"
 
 
-_VIEWER = frozenset({Privilege.HOST_READ, Privilege.VM_READ, Privilege.TASK_READ, Privilege.EVENT_READ})
-_OPERATOR = _VIEWER | {Privilege.VM_POWER, Privilege.VM_CONFIG, Privilege.VM_CONSOLE, Privilege.TASK_CONTROL}
+_VIEWER = frozenset(
+    {Privilege.HOST_READ, Privilege.VM_READ, Privilege.STORAGE_READ, Privilege.TASK_READ, Privilege.EVENT_READ}
+)
+_OPERATOR = _VIEWER | {
+    Privilege.VM_POWER,
+    Privilege.VM_CONFIG,
+    Privilege.VM_CONSOLE,
+    Privilege.STORAGE_DISKS,
+    Privilege.TASK_CONTROL,
+}
 
 ROLES: Mapping[Role, frozenset[Privilege]] = MappingProxyType(
     {Role.VIEWER: _VIEWER, Role.OPERATOR: _OPERATOR, Role.ADMIN: frozenset(Privilege)}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 
+from .storage_words import DomainId, ImageId
 from .types import EventId, Output, TaskId, UnixTime, VmId
 
 
@@ -19,6 +20,9 @@ class Severity(enum.StrEnum):
     INFO = "info"
     WARNING = "warning"
     ERROR = "error"
+
+
+_SUBJECTS = ("vm_id", "task_id", "disk_id", "storage_id")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
@@ -29,7 +33,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field
     @property
     def subject(self) -> str:
         """The id of the object it is about; empty for the host itself."""
-        return str(getattr(self, "vm_id", "") or getattr(self, "task_id", ""))
+        return next((str(found) for name in _SUBJECTS if (found := getattr(self, name, ""))), "")
 
     @property
     def name(self) -> str:
@@ -77,6 +81,31 @@ class TaskStatus(Event, frozen=True, kw_only=True, tag="Task_status"):
     step: str = ""
     object_id: str = ""
     message: str = ""
+
+
+class DiskCreated(Event, frozen=True, kw_only=True, tag="Disk_created"):
+    """A disk was made."""
+
+    disk_id: ImageId
+    disk_name: str
+    storage_id: DomainId
+
+
+class DiskRemoved(Event, frozen=True, kw_only=True, tag="Disk_removed"):
+    """A disk is gone, with its data."""
+
+    disk_id: ImageId
+    disk_name: str
+    storage_id: DomainId
+
+
+class StorageStatus(Event, frozen=True, kw_only=True, tag="Storage_status"):
+    """A storage domain came, became usable or unusable, or went."""
+
+    storage_id: DomainId
+    storage_name: str
+    status: str  # active, unusable, gone
+    reason: str = ""
 
 
 class EventsLost(Event, frozen=True, kw_only=True, tag="Journal_lost"):

@@ -9,6 +9,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from . import errors as e
+from . import errors_domains as ed
 from . import events as ev
 from ._verb import ByteStream, Kind, verb
 from .access import Privilege
@@ -22,7 +23,7 @@ NOUN = "VM"
 _CHANGES = (e.NoSuchVM, e.ForeignVM, e.ObjectBusy, e.HypervisorUnavailable, e.HypervisorError, e.StateUnavailable)
 _CREATES = (
     e.VMExists, e.CannotCreateVM, e.PathNotAllowed, e.FileUnusable, e.XmlRefused, e.ObjectBusy, e.HypervisorUnavailable,
-    e.HypervisorError, e.StateUnavailable,
+    e.HypervisorError, e.StateUnavailable, ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.StorageUnusable,
 )  # fmt: skip
 
 

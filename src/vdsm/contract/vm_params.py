@@ -11,13 +11,21 @@ from msgspec import Meta
 
 from ._verb import Needs
 from .access import Privilege
-from .types import END, HostPath, Input, MacAddress, VmName
+from .types import END, HostPath, Input, MacAddress, Uuid, VmName
 
 Word = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}" + END, description="Letters, digits and _ . + -.")
 ]
 NetworkName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}" + END, description="A libvirt network, or a bridge of the host.")
+]
+DiskSource = Annotated[
+    str,
+    Meta(
+        pattern=r"^(/[^\x00-\x1f\x7f]{0,4094}|[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,127})" + END,
+        description="Name or id of a disk of this host's storage, or the absolute path of a file it may use.",
+        examples=["web1-root"],
+    ),
 ]
 Cmdline = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,2048}" + END, description="Kernel command line, one line of text.")
@@ -76,10 +84,13 @@ class BootDevice(enum.StrEnum):
 
 
 class Disk(Input, frozen=True, kw_only=True):
-    """A disk backed by a file that exists. Its format is stated, never guessed from the file."""
+    """A disk that exists. A file's format is stated, never guessed from the file; a disk of the storage has its own."""
 
-    path: HostPath
-    format: DiskFormat = DiskFormat.RAW
+    path: DiskSource
+    format: Annotated[DiskFormat | None, Meta(description="Of a file: raw unless said.")] = None
+    volume: Annotated[
+        Uuid | None, Meta(description="Of a disk of the storage: which of its volumes must be the one written to.")
+    ] = None
     bus: DiskBus = DiskBus.VIRTIO
     read_only: bool = False
 

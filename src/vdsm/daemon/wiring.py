@@ -19,7 +19,9 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
+from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -59,21 +61,28 @@ class House:
         self.tokens = Tokens(store.tokens)
         self._table = Table(drivers.hypervisor, self.journal, owner)
         operations = VmOperations(drivers.hypervisor, self._table)
-        files = AllowedFiles(drivers.images, config.vm.directories)
+        storage = config.storage
+        places = Settings(storage.directories, storage.repository, storage.prepared)
+        self._storage = StorageParts(
+            drivers.files, drivers.disks, store.storage, self.journal, places, lambda object_id: vms.users(object_id)
+        )
+        files = AllowedFiles(drivers.images, config.vm.directories, self._storage.catalog.places)
         surroundings = Surroundings(drivers.machine, drivers.links)
-        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings)
+        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
+        self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
-            [vms, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
+            [vms, *self._storage.services, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
             journal=self.journal,
             locks=locks,
             audit=store.audit,
             keys=store.keys,
             meter=self.metrics,
+            refusals=self.refusals,
         )
-        self._operations = Operations(operations, self.tokens)
+        self._operations = Operations(operations, *self._storage.operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
 
     async def open(self) -> None:
@@ -82,6 +91,7 @@ class House:
             opened.push_async_callback(self._drivers.close)
             opened.push_async_callback(self._store.close)
             await self._store.open()
+            opened.push_async_callback(self.refusals.close)
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
             self.last_event_before = self.journal.last
@@ -92,7 +102,9 @@ class House:
             await self._tasks.load(self._operations)
             opened.push_async_callback(self._table.close)
             await self._table.open()
-            self._tasks.recover(self._table.loaded())
+            opened.push_async_callback(self._storage.close)
+            await self._storage.open()
+            self._tasks.recover(self._able())
             self._show_gauges()
             self._opened = opened.pop_all()
         await self._first_look()
@@ -102,6 +114,11 @@ class House:
         """What still runs is cut short; the next start takes it up."""
         await self.bridge.drain(0)
         await self._opened.aclose()
+
+    async def _able(self) -> None:
+        """When what tasks need is there."""
+        await self._table.loaded()
+        await self._storage.loaded()
 
     async def count_start(self) -> int:
         """The number of this start of the daemon. Raises StateUnavailable."""

@@ -28,6 +28,7 @@ from vdsm.contract.errors import HostUnreachable, InvalidParams, Problem, Stream
 from vdsm.contract.events import EventFilter, Gap
 from vdsm.contract.outcome import Outcome
 from vdsm.contract.selection import Selection
+from vdsm.protocols import problem as rfc9457
 from vdsm.protocols.qmf2.names import DEFAULT_DOMAIN
 from vdsm.protocols.sse import Message
 
@@ -91,7 +92,7 @@ class BusDoor:
         except HostUnreachable as problem:
             raise _unreachable(problem) from None
         except Problem as problem:
-            return Reply(problem.status, HTTPMessage(), to_json(problem.body(options.flow_id)))
+            return _refusal(problem, options.flow_id)
 
     def follow(self, since: int | None, wanted: Sequence[tuple[str, str]], on_cut: Callable[[str], None]) -> BusFeed:
         lists: dict[str, list[str]] = {}
@@ -169,6 +170,11 @@ def _reply(outcome: Outcome[Any], choose: Callable[[Any], object] | None) -> Rep
     if outcome.result is None:
         return Reply(204, HTTPMessage(), b"")
     return Reply(200, HTTPMessage(), to_json(choose(outcome.result) if choose else outcome.result))
+
+
+def _refusal(problem: Problem, flow_id: str) -> Reply:
+    members = to_plain(problem.body(flow_id))
+    return Reply(problem.status, HTTPMessage(), rfc9457.encode(members, instance=f"urn:vdsm:flow:{flow_id}"))
 
 
 def _address(chosen: Mapping[str, Any]) -> BusAddress:

@@ -40,7 +40,7 @@ def main_help(index: Index) -> str:
         "usage: vdsmsh [OPTIONS] COMMAND [ARGUMENTS]",
         "       vdsmsh                          an interactive shell",
         "",
-        "Machines are called by name, id, or the beginning of either; tasks by id or its beginning.",
+        "Machines, disks and storage are called by name, id, or the beginning of either; tasks by id or its beginning.",
     ]
     groups: dict[str, list[tuple[str, str]]] = {}
     for verb in index["verbs"].values():

@@ -23,7 +23,8 @@ MARKS = {
     "undone": ("↺", "<", YELLOW),
     "pending": ("·", ".", DIM),
 }
-ABOUT = ("type", "vmId", "vmName", "taskId", "hash", "objectId")
+NAMES = ("vmName", "diskName", "storageName")
+ABOUT = ("type", "vmId", "taskId", "hash", "objectId", "diskId", "storageId", *NAMES)
 FIRST = ("status", "state", "change", "verb")  # say most, need no name
 
 
@@ -83,7 +84,7 @@ def event_page(index: Index, value: Any, look: Look) -> str:
 def event_line(record: Mapping[str, Any], look: Look) -> str:
     """The host if there are several, id, time, type, whom it is about, and what there is to say."""
     data = record["data"]
-    subject = data.get("vmName") or record.get("subject", "")[:8]
+    subject = next((data[name] for name in NAMES if data.get(name)), record.get("subject", "")[:8])
     severity = record.get("severity", "info")
     kind = look.paint(f"{data['type']:<20}", COLORS.get(severity, ""))
     first = [look.paint(clean(str(data[n])), COLORS.get(data[n], "")) for n in FIRST if data.get(n)]

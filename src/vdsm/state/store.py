@@ -11,6 +11,7 @@ from .database import Database
 from .events import Events
 from .keys import Keys
 from .starts import Starts
+from .storage import StorageRecords
 from .tasks import Tasks
 from .tokens import Tokens
 
@@ -34,6 +35,7 @@ class Store:
         self.audit = Audit(self.database, retention.audit)
         self.keys = Keys(self.database)
         self.tokens = Tokens(self.database)
+        self.storage = StorageRecords(self.database)
         self.starts = Starts(self.database, kept=directory is not None)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
+from vdsm.amqp.errors import BusDown
 from vdsm.client import exchange
 from vdsm.client.exchange import Options
 from vdsm.client.nouns import Nouns
@@ -34,6 +35,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10.0
+CONNECT_LOOK = 0.01
 
 
 def connect_bus(address: BusAddress | str, *, domain: str = DEFAULT_DOMAIN) -> Fleet:
@@ -120,13 +122,17 @@ class Fleet:
             raise
 
     async def _open(self, seconds: float) -> Console:
-        console = Console(Bus(self.address, name="vdsm-console", domain=self._domain))
+        """One attempt: later ones are for a bus that was there."""
+        bus = Bus(self.address, name="vdsm-console", domain=self._domain)
+        console = Console(bus)
         await console.open()
-        try:
-            await console.wait_up(seconds)
-        except BaseException:
-            await console.close()
-            raise
+        ends = self._loop.time() + seconds
+        while not bus.up:
+            if bus.counters.failures or self._loop.time() > ends:
+                reason = bus.failure
+                await console.close()
+                raise BusDown(reason)
+            await asyncio.sleep(CONNECT_LOOK)
         return console
 
     def _end(self) -> None:

@@ -100,3 +100,14 @@ class TokenLog(Protocol):
     async def all(self) -> list[StoredToken]: ...
 
     async def delete(self, name: str) -> None: ...
+
+
+class StorageLog(Protocol):
+    """Which storage this host uses, to be found again after a restart: records of a kind, by a key of their own."""
+
+    async def put(self, kind: str, key: str, body: bytes) -> None:
+        """Insert or replace."""
+
+    async def all(self, kind: str) -> list[bytes]: ...
+
+    async def delete(self, kind: str, key: str) -> None: ...

@@ -98,12 +98,13 @@ def _devices(root: ET.Element, params: VmParams) -> None:
 
 
 def _disk(devices: ET.Element, disk: Disk, name: str) -> None:
+    image_format = disk.format or DiskFormat.RAW
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     ET.SubElement(
-        element, "driver", name="qemu", type=disk.format.value, cache="none", error_policy="stop", discard="unmap"
+        element, "driver", name="qemu", type=image_format.value, cache="none", error_policy="stop", discard="unmap"
     )
     ET.SubElement(element, "source", file=disk.path)
-    if disk.format is DiskFormat.RAW:
+    if image_format is DiskFormat.RAW:
         ET.SubElement(element, "backingStore")  # a raw file has none, whatever a guest writes into its first sector
     ET.SubElement(element, "target", dev=name, bus=disk.bus.value)
     if disk.read_only:

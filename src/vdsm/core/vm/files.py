@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os.path
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from vdsm.contract.errors import PathNotAllowed
 from vdsm.contract.vm_params import DiskFormat
@@ -13,11 +13,15 @@ from vdsm.core.ports.images import Images
 
 
 class AllowedFiles:
-    """Files below the directories the administrator named, looked at as what they are said to be."""
+    """Files below the directories the administrator named, looked at as what they are said to be.
 
-    def __init__(self, images: Images, directories: Sequence[str]) -> None:
+    `more` tells the directories of the host's storage, which come and go.
+    """
+
+    def __init__(self, images: Images, directories: Sequence[str], more: Callable[[], Sequence[str]]) -> None:
         self._images = images
         self._directories = [os.path.realpath(d) for d in directories]
+        self._more = more
 
     async def admit(self, path: str, image_format: DiskFormat | None) -> str:
         """The path with its symbolic links resolved. Raises PathNotAllowed, FileUnusable.
@@ -33,5 +37,5 @@ class AllowedFiles:
         return facts.path
 
     def _confine(self, path: str, shown: str) -> None:
-        if not any(path.startswith(f"{directory}/") for directory in self._directories):
+        if not any(path.startswith(f"{directory}/") for directory in (*self._directories, *self._more())):
             raise PathNotAllowed(file=shown, allowed=", ".join(self._directories))

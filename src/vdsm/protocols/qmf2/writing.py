@@ -8,10 +8,10 @@ exchange; how a broker is told of either is the transport's part.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from uuid import UUID
 
 from vdsm.protocols.amqp import Message, UInt
 from vdsm.protocols.amqp010 import encode_list, encode_map
+from vdsm.protocols.amqp10 import count_values
 from vdsm.protocols.qmf2 import forms, guard, names, schema_v1
 from vdsm.protocols.qmf2.forms import Map
 from vdsm.protocols.qmf2.model import (
@@ -198,18 +198,9 @@ def _message(opcode: str, method: str, body: object) -> Message:
 
 def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list[object] | bytes:
     """A long body as data in the encoding of AMQP 0-10, which every peer reads: Proton has no room for it."""
-    if _count(body) <= MAX_VALUES:
+    if count_values(body) <= MAX_VALUES:
         return body
     return encode_map(body) if isinstance(body, dict) else encode_list(body)
-
-
-def _count(value: object) -> int:
-    match value:
-        case dict():
-            return 1 + len(value) + sum(map(_count, value.values()))
-        case list():
-            return 1 + sum(map(_count, value))
-    return 1
 
 
 def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
@@ -228,15 +219,10 @@ def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
 
 def _estimate(value: object) -> int:
     """The bytes of a value on the wire, roughly and rather too many."""
-    match value:
-        case str():
-            return 5 + len(value.encode(errors="replace"))
-        case bytes():
-            return 5 + len(value)
-        case dict():
-            return 9 + sum(_estimate(key) + _estimate(one) for key, one in value.items())
-        case list() | tuple() | set() | frozenset():
-            return 9 + sum(_estimate(one) for one in value)
-        case UUID():
-            return 17
-    return 9
+    if isinstance(value, str):
+        return 5 + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, dict):
+        return 9 + sum([5 + len(key) + _estimate(one) for key, one in value.items()])
+    if isinstance(value, list | tuple | set | frozenset):
+        return 9 + sum([_estimate(one) for one in value])
+    return 5 + len(value) if isinstance(value, bytes) else 17

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The volumes of a domain as its metadata files tell them: which image, in which order. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole, VolumeStatus
+
+from . import layout, volume_meta
+from .lines import Malformed, is_uuid
+from .volume_meta import VolumeMeta
+
+_ALIAS = "DiskAlias"
+_NAME_MAX = 128
+
+
+class _Words(msgspec.Struct):
+    """A volume's description, as managers write it."""
+
+    alias: str = msgspec.field(name=_ALIAS, default="")
+
+
+@dataclass(slots=True)
+class Image:
+    """All volumes in one image's directory: those that can be read, and why the others cannot."""
+
+    id: str
+    volumes: dict[str, VolumeMeta] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def chain(self) -> list[str]:
+        """The ids of its volumes, the one that is written to first. Raises Malformed."""
+        for volume, fault in self.faults.items():
+            raise Malformed(f"the metadata of volume {volume} cannot be used: {fault}")
+        leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.LEAF]
+        if not leaves and len(self.volumes) == 1:
+            leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.SHARED]
+        if len(leaves) != 1:
+            raise Malformed(f"it has {len(leaves)} volumes that are written to, not one")
+        found: list[str] = []
+        at = leaves[0]
+        while at != BLANK:
+            if at in found:
+                raise Malformed("its volumes go round in a circle")
+            if at not in self.volumes:
+                raise Malformed(f"its volume {at} is missing")
+            found.append(at)
+            at = self.volumes[at].parent
+        if stray := sorted(self.volumes.keys() - set(found)):
+            raise Malformed(f"its volume {stray[0]} is in no chain")
+        return found
+
+    def status(self) -> tuple[VolumeStatus, str]:
+        """How it stands, and why."""
+        try:
+            chain = self.chain()
+        except Malformed as fault:
+            return VolumeStatus.INVALID, str(fault)
+        for name in chain:
+            if self.volumes[name].legality is not VolumeLegality.LEGAL:
+                return VolumeStatus.ILLEGAL, f"its volume {name} was not finished"
+        return VolumeStatus.OK, ""
+
+    def top(self) -> VolumeMeta | None:
+        """The volume that is written to; of an image without a chain, any that can be read."""
+        try:
+            return self.volumes[self.chain()[0]]
+        except Malformed:
+            return next(iter(self.volumes.values()), None)
+
+
+def images_of(domain_id: str, files: Mapping[str, bytes]) -> dict[str, Image]:
+    """From every `.meta` file of a domain, by its path: the images, those being removed left out."""
+    found: dict[str, Image] = {}
+    for path, data in files.items():
+        image_id, _, name = path.rpartition("/")
+        image_id, volume_id = image_id.rpartition("/")[2], name.removesuffix(layout.META)
+        if not is_uuid(image_id) or not is_uuid(volume_id):
+            continue
+        image = found.setdefault(image_id, Image(image_id))
+        try:
+            meta = volume_meta.decode(data)
+            if meta.domain != domain_id:
+                raise Malformed(f"it is of the domain {meta.domain}")
+            if meta.image != image_id and meta.role is not VolumeRole.SHARED:  # a template's is its own image's
+                raise Malformed(f"it is of the image {meta.image}")
+        except Malformed as fault:
+            image.faults[volume_id] = str(fault)
+        else:
+            image.volumes[volume_id] = meta
+    return found
+
+
+def name_of(image: Image) -> str:
+    """What people call the disk: its alias, else its id."""
+    top = image.top()
+    return (alias(top) if top else "") or image.id
+
+
+def alias(meta: VolumeMeta) -> str:
+    """The name in a volume's description; empty if there is none."""
+    try:
+        found = msgspec.json.decode(meta.description, type=_Words).alias
+    except (msgspec.DecodeError, RecursionError):
+        return ""
+    return "".join(c for c in found[:_NAME_MAX] if c.isprintable())
+
+
+def description(name: str) -> str:
+    """As managers write it, so that they show the name too."""
+    return msgspec.json.encode({_ALIAS: name, "DiskDescription": ""}).decode()

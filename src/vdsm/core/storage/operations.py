@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What changes storage: each operation done twice equals done once, and undoing what was never done is no error.
+
+A volume comes to be in three steps, so that a crash between any two leaves nothing that looks like a volume and is
+none: its metadata under another name, its data, and then its metadata under the name that counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from vdsm.contract.errors_domains import StorageDomainNotEmpty
+from vdsm.contract.errors_storage import FileExists, FileMissing
+from vdsm.contract.events import DiskCreated, DiskRemoved
+from vdsm.contract.storage_words import BLANK, VolumeAllocation
+from vdsm.core import flow
+from vdsm.core.journal import Journal
+from vdsm.core.ports.disks import DiskImages
+from vdsm.core.ports.disks import Image as ImageFile
+from vdsm.core.ports.files import Files
+from vdsm.core.steps import Step, operation
+
+from . import chains, domain_meta, layout, volume_meta
+from .catalog import Catalog, Found
+from .domain_meta import DomainMeta
+from .formats import DISK_FORMATS
+from .lines import is_uuid
+from .records import Connection, Domain, PoolRecord
+from .repository import Repository
+from .volume_meta import VolumeMeta
+
+_DIRECTORIES = ("dom_md", layout.IMAGES, layout.MASTER_TASKS, layout.MASTER_VMS)
+_FILES = {
+    layout.LOCKSPACE: 0,
+    layout.LEASES: 0,
+    layout.EXTERNAL_LEASES: 0,
+    layout.INBOX: layout.MAILBOX_BYTES,
+    layout.OUTBOX: layout.MAILBOX_BYTES,
+}
+
+
+class StorageOperations:
+    """The operations; the services decide, these do."""
+
+    def __init__(
+        self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog, journal: Journal
+    ) -> None:
+        self._files = files
+        self._catalog = catalog
+        self._images = images
+        self._repository = repository
+        self._journal = journal
+
+    # ---- domains and pools -----------------------------------------------------------------------------------------
+
+    @operation("storage.make_directory")
+    async def make_directory(self, path: str) -> None:
+        await self._files.make_directory("/", path.lstrip("/"))
+
+    @operation("storage.create_domain")
+    async def create_domain(self, root: str, meta: DomainMeta) -> None:
+        """The metadata comes last: a directory without it is no domain."""
+        for directory in _DIRECTORIES:
+            await self._files.make_directory(root, f"{meta.uuid}/{directory}")
+        for name, size in _FILES.items():
+            with contextlib.suppress(FileExists):
+                await self._files.create(root, f"{meta.uuid}/{name}", size=size)
+        await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
+
+    @operation("storage.drop_domain")
+    async def drop_domain(self, root: str, domain_id: str) -> None:
+        """Raises StorageDomainNotEmpty: what somebody has put there since stays."""
+        try:
+            images = await self._files.names(root, f"{domain_id}/{layout.IMAGES}")
+        except FileMissing:
+            images = []
+        if held := [name for name in images if is_uuid(name)]:
+            raise StorageDomainNotEmpty(domain=domain_id, count=len(held))
+        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
+        await self._files.remove(root, domain_id)
+
+    @operation("storage.erase_domain")
+    async def erase_domain(self, root: str, domain_id: str) -> None:
+        """With all that is in it; the metadata first, so that no half of a domain looks whole."""
+        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
+        await self._files.remove(root, domain_id)
+
+    @operation("storage.write_domain")
+    async def write_domain(self, root: str, meta: DomainMeta) -> None:
+        """Its metadata is this from now on."""
+        await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
+        await self._repository.refresh(meta.uuid)
+
+    @operation("storage.connect")
+    async def connect(self, connection: Connection) -> None:
+        await self._repository.connect(connection)
+
+    @operation("storage.disconnect")
+    async def disconnect(self, connection: Connection) -> None:
+        await self._repository.disconnect(connection)
+
+    @operation("storage.connect_pool")
+    async def connect_pool(self, pool: PoolRecord) -> None:
+        await self._repository.connect_pool(pool)
+
+    @operation("storage.disconnect_pool")
+    async def disconnect_pool(self, pool_id: str) -> None:
+        await self._repository.disconnect_pool(pool_id)
+
+    # ---- volumes ---------------------------------------------------------------------------------------------------
+
+    @operation("volume.reserve")
+    async def reserve(self, volume_id: str, meta: VolumeMeta) -> None:
+        """A place and a description for it, which nobody takes for a volume yet."""
+        domain = await self._repository.writable(meta.domain)
+        if await self._has_meta(domain, meta.image, volume_id):
+            return
+        await self._files.make_directory(domain.root, domain.path(layout.image(meta.image)))
+        await self._files.replace(
+            domain.root, domain.path(layout.volatile(meta.image, volume_id)), volume_meta.encode(meta)
+        )
+
+    @operation("volume.make")
+    async def make(self, volume_id: str, meta: VolumeMeta) -> None:
+        """Its data and its lease."""
+        domain = await self._repository.writable(meta.domain)
+        if await self._has_meta(domain, meta.image, volume_id):
+            return
+        inside = layout.volume(meta.image, volume_id)
+        await self._files.remove(domain.root, domain.path(inside))  # half of one, of before a crash
+        file = await self._file(domain, volume_id, meta)
+        await self._images.create(
+            file,
+            meta.capacity,
+            preallocate=meta.allocation is VolumeAllocation.PREALLOCATED,
+            backing_name=meta.parent if file.backing else "",
+        )
+        with contextlib.suppress(FileExists):
+            await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
+
+    async def _file(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> ImageFile:
+        """Of a volume that is being made; its parent is there."""
+        backing: ImageFile | None = None
+        if meta.parent != BLANK and (image := await self._catalog.image(domain, meta.image)) is not None:
+            backing = Found(domain, image).file(meta.parent)
+        path = f"{domain.directory}/{layout.volume(meta.image, volume_id)}"
+        return ImageFile(path=path, format=DISK_FORMATS[meta.format], backing=backing, lane=domain.id)
+
+    @operation("volume.add_bitmaps")
+    async def add_bitmaps(self, volume_id: str, meta: VolumeMeta, as_parent: bool, names: list[str]) -> None:
+        """Those named, and with `as_parent` those its parent has."""
+        domain = await self._repository.writable(meta.domain)
+        file = await self._file(domain, volume_id, meta)
+        there = {bitmap.name for bitmap in (await self._images.info(file)).bitmaps}
+        wanted = dict.fromkeys(names, 0)
+        if as_parent and file.backing is not None:
+            wanted |= {b.name: b.granularity for b in (await self._images.info(file.backing)).bitmaps}
+        for name, granularity in wanted.items():
+            if name not in there:
+                await self._images.add_bitmap(file, name, granularity=granularity)
+
+    @operation("volume.commit")
+    async def commit(self, volume_id: str, meta: VolumeMeta) -> None:
+        """From here on it is a volume."""
+        domain = await self._repository.writable(meta.domain)
+        if not await self._has_meta(domain, meta.image, volume_id):
+            old, new = layout.volatile(meta.image, volume_id), layout.meta(meta.image, volume_id)
+            await self._files.rename(domain.root, domain.path(old), domain.path(new))
+            if meta.parent == BLANK:
+                self._tell(DiskCreated, domain, meta.image, chains.alias(meta) or meta.image)
+
+    @operation("volume.describe")
+    async def describe(self, volume_id: str, meta: VolumeMeta) -> None:
+        """Its metadata is this from now on."""
+        domain = await self._repository.writable(meta.domain)
+        if await self._has_meta(domain, meta.image, volume_id):
+            path = domain.path(layout.meta(meta.image, volume_id))
+            await self._files.replace(domain.root, path, volume_meta.encode(meta))
+
+    @operation("volume.discard")
+    async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
+        """Of a volume that was being made, everything: the metadata first, so that no half of one looks whole."""
+        domain = await self._repository.writable(meta.domain)
+        was_there = await self._files.remove(domain.root, domain.path(layout.meta(meta.image, volume_id)))
+        for inside in (layout.volume, layout.lease, layout.volatile):
+            await self._files.remove(domain.root, domain.path(inside(meta.image, volume_id)))
+        if was_there and meta.parent == BLANK:
+            self._tell(DiskRemoved, domain, meta.image, chains.alias(meta) or meta.image)
+        directory = domain.path(layout.image(meta.image))
+        with contextlib.suppress(FileMissing):
+            if not await self._files.names(domain.root, directory):
+                await self._files.remove(domain.root, directory)
+
+    async def _has_meta(self, domain: Domain, image_id: str, volume_id: str) -> bool:
+        return await self._there(domain, layout.meta(image_id, volume_id))
+
+    async def _there(self, domain: Domain, inside: str) -> bool:
+        try:
+            await self._files.status(domain.root, domain.path(inside))
+        except FileMissing:
+            return False
+        return True
+
+    def _tell(self, kind: type[DiskCreated] | type[DiskRemoved], domain: Domain, disk_id: str, name: str) -> None:
+        event = kind(disk_id=disk_id, disk_name=name, storage_id=domain.id)
+        self._journal.publish(event, flow_id=flow.current.get())
+
+    # ---- images ----------------------------------------------------------------------------------------------------
+
+    def removal(self, domain_id: str, image_id: str, name: str) -> list[Step]:
+        """Nothing is undone: what may be half removed must not come back under its name."""
+        return [
+            Step(f"take {name} out of the storage", self.retire(domain_id, image_id, name)),
+            Step(f"remove the data of {name}", self.erase(domain_id, image_id)),
+        ]
+
+    @operation("image.link")
+    async def link_image(self, directory: str, link: str, target: str) -> None:
+        await self._files.make_directory("/", f"{directory}/{link.rpartition('/')[0]}".lstrip("/"))
+        await self._files.make_symlink(directory, link, target)
+
+    @operation("image.unlink")
+    async def unlink_image(self, directory: str, link: str) -> None:
+        with contextlib.suppress(FileMissing):
+            await self._files.remove(directory, link)
+
+    @operation("image.retire")
+    async def retire(self, domain_id: str, image_id: str, name: str) -> None:
+        """From here on it is no image, only something to be removed."""
+        domain = await self._repository.writable(domain_id)
+        if await self._there(domain, layout.image(image_id)):
+            old, new = layout.image(image_id), layout.removed_image(image_id)
+            await self._files.rename(domain.root, domain.path(old), domain.path(new))
+            self._tell(DiskRemoved, domain, image_id, name)
+
+    @operation("image.erase")
+    async def erase(self, domain_id: str, image_id: str) -> None:
+        domain = await self._repository.writable(domain_id)
+        await self._files.remove(domain.root, domain.path(layout.removed_image(image_id)))

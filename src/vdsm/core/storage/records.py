@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the host keeps of its storage over a restart, and a domain as it stands now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from vdsm.contract.errors_domains import StorageUnusable
+from vdsm.contract.storage_words import StorageDomainStatus, StorageDomainType
+
+from .domain_meta import DomainMeta
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory of the host in which domains are looked for."""
+
+    type: StorageDomainType
+    remote: str  # as the manager calls it: /srv/vm
+    root: str  # where it lies on this host, without symbolic links
+    known: dict[str, str] = {}  # the domains last seen there, with their names
+
+
+class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool that this host is connected to."""
+
+    id: str
+    host_id: int
+    master: str
+    master_version: int
+    domains: dict[str, StorageDomainStatus]
+    in_charge: bool  # whether this host is the one that may change it
+    leases: bool
+    lver: int = -1  # how often a host has taken charge
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A storage domain that is, or should be, there. Either `meta` or `fault` is set."""
+
+    id: str
+    name: str
+    connection: Connection
+    meta: DomainMeta | None = None
+    fault: str = ""
+
+    @property
+    def root(self) -> str:
+        return self.connection.root
+
+    @property
+    def directory(self) -> str:
+        return f"{self.connection.root}/{self.id}"
+
+    def path(self, inside: str) -> str:
+        """Of a thing in the domain, below `root`."""
+        return f"{self.id}/{inside}"
+
+    def metadata(self) -> DomainMeta:
+        """Raises StorageUnusable."""
+        if self.meta is None:
+            raise StorageUnusable(domain=self.name or self.id, reason=self.fault)
+        return self.meta
