@@ -57,7 +57,7 @@ async def pooled(host: MemoryHost) -> MemoryHost:
 
 
 async def make(host: MemoryHost, domain_id: str, place: str = "/storage/dc") -> None:
-    more = {"domainType": "LOCALFS", "typeArgs": place, "name": domain_id[:8]}
+    more: dict[str, Any] = {"domainType": "LOCALFS", "typeArgs": place, "name": domain_id[:8]}
     await host.call(storage_domain.create, storagedomainID=domain_id, **more)
 
 
@@ -157,7 +157,7 @@ async def test_only_who_is_in_charge_writes(pooled: MemoryHost) -> None:
 
 async def test_domains_come_and_go(pooled: MemoryHost) -> None:
     await make(pooled, SD2)
-    both = {"storagedomainID": SD2, "storagepoolID": POOL}
+    both: dict[str, Any] = {"storagedomainID": SD2, "storagepoolID": POOL}
     verbs: list[tuple[AnyVerb, str]] = [
         (storage_domain.attach, f"{SD}:Active,{SD2}:Attached"),
         (storage_domain.activate, f"{SD}:Active,{SD2}:Active"),
