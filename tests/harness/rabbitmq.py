@@ -118,7 +118,7 @@ class RabbitMQ:
 
     def control(self, *words: str) -> str:
         """What `rabbitmqctl` says; it takes seconds."""
-        command = [_program("rabbitmqctl"), "--quiet", "--no-table-headers", *words]
+        command = [_program("rabbitmqctl"), "--quiet", *words]
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
