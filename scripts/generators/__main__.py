@@ -7,9 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import client, coverage, dialect, reference
+from . import client, configuration, coverage, dialect, reference
 
-GENERATORS = (client, coverage, dialect, reference)
+GENERATORS = (client, configuration, coverage, dialect, reference)
 ROOT = Path(__file__).parents[2]
 
 

@@ -78,9 +78,14 @@ def files() -> Mapping[str, str]:
                 members.append(f"    @property\n    def {noun}(self) -> {title}: ...\n")
         do = f"    def _do(self, verb: {any_verb}, *args: Any, **kwargs: Any) -> Any: ...\n"
         blocks.append(f"class {family}:\n{do}{''.join(members)}")
-    imports = [f"from {module} import {', '.join(sorted(found))}" for module, found in sorted(names.imports.items())]
+    imports = [_import(module, sorted(found)) for module, found in sorted(names.imports.items())]
     lines = [HEAD, "import builtins\nfrom typing import Any\n", "\n".join(imports) + "\n", "\n".join(blocks)]
     return {PATH: "\n".join(lines)}
+
+
+def _import(module: str, found: list[str]) -> str:
+    text = f"from {module} import {', '.join(found)}"
+    return text if len(text) <= WIDTH else f"from {module} import (\n" + "".join(f"    {n},\n" for n in found) + ")"
 
 
 def _method(names: Names, verb: AnyVerb, result: str) -> str:

@@ -31,6 +31,10 @@ FORMS: dict[str, dict[str, str]] = {
     "GuestMemoryStats": {"mem_free": "kib", "mem_unused": "kib", "mem_total": "kib", "mem_available": "kib"},
     # The schema says uint; the engine casts to Double, so a bare 33 breaks it.
     "HostJobInfo": {"progress": "float"},
+    # Byte sizes and times are text in published answers; a number of XML-RPC has only 32 bits besides.
+    "StorageDomainStats": dict.fromkeys(("disktotal", "diskfree", "mdasize", "mdafree"), "text"),
+    "VolumeInfoResponse": dict.fromkeys(("capacity", "truesize", "apparentsize", "ctime", "mtime"), "text"),
+    "VolumeSizeInfo": {"truesize": "text", "apparentsize": "text"},
     # A machine that is Down is ordered against events by its statusTime like any other.
     "ExitedVmStats": {"statusTime": "text", "timeOffset": "text"},
 }
@@ -57,6 +61,24 @@ DROP: dict[str, list[str]] = {
 CASES: dict[str, dict[str, Any]] = {
     "VmStats": {"by": "status", "cases": {"Down": "ExitedVmStats"}, "type": "RunningVmStats"},
 }
+
+# Enumerations that published callers say in numbers or old words.
+WORDS: dict[str, dict[str, str]] = {
+    "VolumeFormat": {"4": "COW", "5": "RAW"},
+    "VolumeAllocation": {"1": "PREALLOCATED", "2": "SPARSE"},
+    "DiskContentType": {"1": "DATA", "2": "DATA"},
+    "StorageDomainType": {
+        "1": "NFS", "2": "FCP", "3": "ISCSI", "4": "LOCALFS", "5": "CIFS", "6": "POSIXFS", "7": "GLUSTERFS",
+        "SHAREDFS": "POSIXFS",
+    },
+    "StorageDomainImageClass": {"1": "Data", "2": "Iso", "3": "Backup"},
+    "StorageDomainStatus": {
+        "active": "Active", "attached": "Attached", "unattached": "Unattached", "unknown": "Unknown"
+    },
+}  # fmt: skip
+
+# Unions of structs in whose place servers take the text itself.
+MEMBER = {"StorageDomainCreateArguments": "remotePath"}
 
 # Arguments with rules of their own in the dialect.
 RULES = {"DriveSpec": "drive", "VmParameters": "machine"}
@@ -242,6 +264,8 @@ def _form(kind: Any, above: tuple[str, ...] = ()) -> Any:
             return [inner] if inner else None
         case dict():
             return _shape(kind, "", above)
+        case _ if kind in WORDS:
+            return kind
         case _ if kind in AS_IT_IS or kind in above or TYPES.get(kind, "enum") == "enum":  # some are named, never told
             return None
         case _:
@@ -249,6 +273,10 @@ def _form(kind: Any, above: tuple[str, ...] = ()) -> Any:
 
 
 def _type(name: str, above: tuple[str, ...] = ()) -> Any:
+    if name in WORDS:
+        return {"words": WORDS[name]}
+    if name in MEMBER:
+        return {"member": MEMBER[name]}
     kind = TYPES[name]
     return _shape(kind, name, (*above, name)) if isinstance(kind, dict) else None
 

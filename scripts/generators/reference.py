@@ -9,7 +9,7 @@ import typing
 
 import msgspec
 
-from vdsm.contract import VERBS, AnyVerb
+from vdsm.contract import VERBS, AnyVerb, Kind
 from vdsm.contract.errors import PROBLEMS
 from vdsm.contract.events import EVENTS
 
@@ -43,6 +43,8 @@ def _verb(verb: AnyVerb) -> list[str]:
         f"- {verb.kind.value}, needs `{verb.needs.value}`, since {verb.since}",
         f"- answers: {name(verb.result)}",
     ]
+    if verb.kind is Kind.STREAM:
+        lines.append("- carried by REST alone: JSON-RPC, XML-RPC and QMF answer `stream-not-carried`")
     if verb.raises:
         lines.append("- problems: " + ", ".join(f"`{p.slug}`" for p in verb.raises))
     if verb.emits:

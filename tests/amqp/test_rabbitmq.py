@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import re
 import secrets
-import shlex
 import uuid
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +15,8 @@ from harness.until import soon
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.amqp.errors import BusDown
-from vdsm.amqp.places import Direct, Inbox, ReplyTo, Target, Topic
+from vdsm.amqp.places import Direct, Inbox, ReplyTo, Topic
 from vdsm.protocols.amqp import Message, UByte, UInt, ULong
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
@@ -194,38 +189,3 @@ async def test_a_wrong_reply_address_hurts_nobody(rabbitmq: RabbitMQ, join: Join
     assert agent.up
     assert agent.counters.failures == 0
     assert word not in rabbitmq.control("list_queues", "name")
-
-
-async def test_a_host_guarded_as_the_guide_says_can_only_be_itself(rabbitmq: RabbitMQ, join: Join, word: str) -> None:
-    for line in (ROOT / "docs/bus.md").read_text().splitlines():
-        if re.match("rabbitmqctl (add_user|set_permissions|set_topic_permissions) host07", line):
-            rabbitmq.control(*shlex.split(line.replace("host07", word))[1:])
-    own, own_key = Direct(f"vdsm.org:vdsmd:{word}"), f"vdsm_org.vdsmd.{word}"
-    host = await join(f"amqp://{word}:PASSWORD@127.0.0.1:{rabbitmq.port}")
-    engine = await join(rabbitmq.url("engine"))
-    asked, located = await listen(host, own), await listen(host, Topic("console.#"))
-    answered, heard = await listen(engine, Inbox()), await listen(engine, Topic("agent.ind.#"))
-    assert engine.send(own, Message(reply_to=engine.reply_address, body={}))
-    assert host.send(ReplyTo(f"{(await first(asked)).reply_to}"), Message(body={"n": 1}))
-    assert (await first(answered)).body == {"n": 1}
-    assert engine.send(Topic("console.request.agent_locate"), Message(body=[]))
-    await first(located)
-    assert host.send(Topic(f"agent.ind.heartbeat.{own_key}"), Message(body={}))
-    assert (await first(heard)).user_id == word
-    assert host.counters.failures == 0
-    for not_its_own in (Topic("agent.ind.heartbeat.vdsm_org.vdsmd.other"), Direct("vdsm.org:vdsmd:other")):
-        await thrown_out_for(host, not_its_own)
-    subscription = host.listen(Direct("vdsm.org:vdsmd:other"), lambda message: None)
-    await soon("it may not listen there", lambda: "access" in host.failure)
-    subscription.close()
-    await host.wait_up(30)
-    assert [message.subject for message in heard] == [f"agent.ind.heartbeat.{own_key}"]
-
-
-async def thrown_out_for(bus: Bus, where: Target) -> None:
-    """What it sends there makes the broker end the connection; it comes back."""
-    await bus.wait_up(30)
-    failures = bus.counters.failures
-    bus.send(where, Message(body={}))
-    await soon("the broker objects", lambda: bus.counters.failures > failures)
-    assert "access" in bus.failure

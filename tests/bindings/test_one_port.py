@@ -11,8 +11,10 @@ import socket
 import ssl
 import subprocess
 import sys
+import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -22,14 +24,12 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.memory_host import ADMIN, MemoryHost
+from harness.memory_host import MemoryHost
 from harness.stomp import Closed, Failed, StompClient, Wired
+from harness.until import until
 from vdsm.bindings.identity import Identity, Roles
-from vdsm.bindings.jsonrpc import JsonRpc
 from vdsm.bindings.stomp import StompWire
 from vdsm.daemon.pki import Authority
-from vdsm.protocols import jsonrpc
-from vdsm.protocols.dialect import JSONRPC
 from vdsm.protocols.stomp import CLIENT_COMMANDS
 
 
@@ -40,6 +40,7 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     made.end()
 
 
+RECOVERING = 99
 WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
 
 
@@ -268,6 +269,25 @@ def test_both_families_and_a_role_that_is_not_given(tmp_path: Path, prefix: str)
         wired.end()
 
 
+def test_every_address_of_both_families_when_it_is_meant(tmp_path: Path, prefix: str) -> None:
+    wired = Wired(tmp_path, prefix, listen="::")
+    wired.file.write_text(
+        wired.file.read_text().replace('[plain]\nlisten = "127.0.0.1"', '[plain]\nanywhere = true\nlisten = "::"')
+    )
+    try:
+        wired.serve()
+        for scheme, context in (("http", None), ("https", wired.context())):
+            port = wired.port(scheme)
+            for host in ["127.0.0.1", *(["::1"] if f"{scheme}://[::]" in wired.said() else [])]:
+                with StompClient(port, context, host=host).open() as client:
+                    assert client.call("Host.ping") is True
+                url_host = f"[{host}]" if ":" in host else host
+                with xmlrpc.client.ServerProxy(f"{scheme}://{url_host}:{port}", context=context) as proxy:
+                    assert proxy.ping() == {"status": {"code": 0, "message": "Done"}}
+    finally:
+        wired.end()
+
+
 def test_the_wire_can_be_left_out(tmp_path: Path, prefix: str) -> None:
     wired = Wired(tmp_path, prefix, "[jsonrpc]\nenabled = false\n")
     try:
@@ -282,11 +302,38 @@ def test_the_wire_can_be_left_out(tmp_path: Path, prefix: str) -> None:
 # ---- before the daemon is ready --------------------------------------------------------------------------------------
 
 
-async def test_until_it_is_ready_the_answer_is_99() -> None:
-    host = MemoryHost(None)
-    rpc = JsonRpc(host.bridge, JSONRPC)
-    for method in ("Host.ping", "Host.getCapabilities", "VM.create"):
-        document = jsonrpc.read(b'{"jsonrpc":"2.0","method":"%b","params":{},"id":1}' % method.encode())
-        answer = jsonrpc.decode(await rpc.answer(document.calls[0], ADMIN))
-        assert isinstance(answer, dict)
-        assert answer["error"]["code"] == 99, answer
+def test_until_it_is_ready_the_answer_is_99(tmp_path: Path, prefix: str) -> None:
+    """Managers then ask again; a refused connection or another code would make them give the host up."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    wired = Wired(tmp_path, prefix, '[simulate]\nfaults = "domains:delay=3,times=1"\n')
+    wired.file.write_text(
+        wired.file.read_text().replace(
+            '[plain]\nlisten = "127.0.0.1"\nport = 0', f'[plain]\nlisten = "127.0.0.1"\nport = {port}'
+        )
+    )
+    try:
+        wired.launch("--simulate", "0")
+        with (
+            until("it listens", lambda: opened(port)) as client,
+            xmlrpc.client.ServerProxy(f"http://127.0.0.1:{port}") as proxy,
+        ):
+            host: Any = proxy
+            client.open()
+            for method in ("Host.ping", "Host.getCapabilities", "VM.create", "Host.getAllVmStats"):
+                with pytest.raises(Failed) as failed:
+                    client.call(method)
+                assert failed.value.code == RECOVERING, method
+            for name in ("ping", "getVdsCapabilities", "getAllVmStats"):
+                assert getattr(host, name)()["status"]["code"] == RECOVERING, name
+            until("it is ready", lambda: host.ping()["status"]["code"] == 0)
+            assert client.call("Host.ping") is True
+    finally:
+        wired.end()
+
+
+def opened(port: int) -> StompClient | None:
+    try:
+        return StompClient(port)
+    except ConnectionRefusedError:
+        return None

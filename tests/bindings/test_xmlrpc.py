@@ -114,6 +114,7 @@ def test_a_machine_from_its_making_to_its_end(
         assert good(host.pause(vm_id), "vmList")["status"] == "Paused"
         assert good(host.cont(vm_id), "vmList")["vmId"] == vm_id
         assert good(host.changeCD(vm_id, "/images/other.iso"), "vmList")["vmId"] == vm_id
+        good(host.reset(vm_id))
         good(host.destroy(vm_id))
         assert code(host.getVmStats(vm_id)) == code(host.destroy(vm_id)) == 1
 
@@ -139,6 +140,9 @@ def test_tasks_by_their_old_names(host: Any) -> None:
     assert task_id in good(host.getAllTasksInfo(), "allTasksInfo")
     assert task_id in good(host.getAllTasksStatuses(), "allTasksStatus")
     assert task_id in good(host.getHostJobs("vm", [task_id]), "jobs")
+    assert task_id in good(host.getAllTasks({"ignored": "as ever"}), "tasks")
+    assert code(host.stopTask(task_id)) == 10202
+    good(host.revertTask(task_id))
     good(host.clearTask(task_id))
     assert code(host.getTaskStatus(task_id)) == 401
 

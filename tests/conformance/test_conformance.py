@@ -48,7 +48,7 @@ async def in_process(prefix: str) -> AsyncIterator[Door]:
 def daemon(tmp_path: Path, prefix: str, rabbitmq: RabbitMQ) -> Any:
     made = Daemon(tmp_path, prefix, uri="test:///default", config=bus_table(tmp_path, rabbitmq, prefix))
     config = made.file.read_text().replace(f'["{made.images}"]', '["/images"]')
-    made.file.write_text(config.replace(f'["{made.storage}"]', '["/storage"]'))
+    made.file.write_text(config.replace(f'["{made.storage}"]', '["/storage"]\nprepared = "/run/vdsm/storage"'))
     made.start("--simulate", "0")
     yield made
     made.end()

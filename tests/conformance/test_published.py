@@ -21,7 +21,7 @@ from vdsm.bindings.published import PublishedCalls
 from vdsm.contract import VERBS, Kind
 from vdsm.contract.codec import to_plain
 from vdsm.contract.task import State
-from vdsm.protocols.dialect import JSONRPC, XMLRPC, Dialect
+from vdsm.protocols.dialect import JSONRPC, XMLRPC, Dialect, table
 from vdsm.protocols.xmlrpc import parse_answer, write_answer
 
 Opened = tuple[Door, Callable[[int], Awaitable[list[Any]]]]
@@ -102,6 +102,9 @@ async def xml_rpc(wired: Wired) -> AsyncIterator[Opened]:
             while any(not State(task["state"]).ended for task in ask("Task.list", {})):
                 pass
         assert answer.pop("status") == {"code": 0, "message": "Done"}
+        verb = table().verbs.get(method)
+        if verb is not None and verb.member == "*":
+            return answer
         return answer.popitem()[1] if answer else None
 
     async def call(method: str, params: dict[str, Any]) -> Any:

@@ -17,15 +17,7 @@ from vdsm.contract.access import Role
 from vdsm.daemon.config import Config, ConfigError, Place, load, parse
 from vdsm.daemon.show import to_toml
 
-ROOT = Place(
-    root=True,
-    config=Path("/etc/vdsm/vdsmd.toml"),
-    state=Path("/var/lib/vdsm"),
-    run=Path("/run/vdsm"),
-    images=("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv"),
-    storage=("/srv", "/var/lib/vdsm/storage"),
-    repository=Path("/rhev/data-center"),
-)
+ROOT = Place.of_root()
 DEFAULTS = Path(__file__).parents[2] / "packaging" / "vdsmd.toml"
 
 
@@ -147,9 +139,7 @@ def test_every_key_is_explained() -> None:
 
 def test_the_packaged_file_is_the_defaults() -> None:
     text = DEFAULTS.read_text()
-    assert text == to_toml(load(Path(os.devnull), ROOT), commented=True), (
-        "write it anew: `vdsmd --show-config --defaults`"
-    )
+    assert text == to_toml(load(Path(os.devnull), ROOT), commented=True), "run scripts/generate"
     assert parse(text.encode(), "packaged") == Config()
     uncommented = "\n".join(line.removeprefix("#") if not line.startswith("# ") else "" for line in text.splitlines())
     assert set(tomllib.loads(uncommented)) == set(Config.__struct_fields__)

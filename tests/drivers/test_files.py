@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hung_mount import HungMount
+from harness.hung_mount import BrokenMount, HungMount
 from harness.until import BUSY, until
 from vdsm.contract.errors import DeadlineExceeded
 from vdsm.contract.errors_storage import (
@@ -370,6 +370,28 @@ async def test_one_that_hangs_costs_itself_only(real: Lab, tmp_path: Path) -> No
     while not await well():
         assert time.monotonic() < end, "it is mended and nobody notices"
         await asyncio.sleep(0.05)
+
+
+async def test_one_with_errors_is_said_to_be_broken(real: Lab, tmp_path: Path) -> None:
+    root = str(tmp_path / "sd")
+    (tmp_path / "sd").mkdir()
+    await real.files.create(root, "metadata", b"good")
+    broken = BrokenMount(tmp_path / "sd")
+    try:
+        for call in (
+            real.files.read(root, "metadata"),
+            real.files.replace(root, "metadata", b"bad"),
+            real.files.create(root, "more"),
+            real.files.names(root),
+            real.files.probe(root, "metadata"),
+            real.files.space(root),
+            real.files.remove(root, "metadata"),
+        ):
+            with pytest.raises(StorageBroken, match="Input/output error"):
+                await call
+    finally:
+        broken.mend()
+    assert await real.files.read(root, "metadata") == b"good"
 
 
 async def test_closing_does_not_wait_for_one_that_hangs(tmp_path: Path) -> None:

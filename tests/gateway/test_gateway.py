@@ -25,7 +25,7 @@ from bindings.test_stomp import (
 )
 from harness.on_bus import Gateway, bus_table
 from harness.rabbitmq import RabbitMQ
-from harness.stomp import Wired
+from harness.stomp import JavaClient, Wired
 from harness.until import until
 
 __all__ = [  # a manager's own flow and manners, unchanged
@@ -96,8 +96,11 @@ def test_a_host_that_is_not_heard_is_told_and_then_served(tmp_path: Path, prefix
         problem = json.loads(told.stderr)
         assert (problem["type"], problem["retryable"]) == ("urn:vdsm:problem:host-unreachable", True)
         assert prefix in problem["detail"]
-        host.serve(machines=2)
-        until("it is heard", lambda: gateway.shell("vm", "list", ok=False).returncode == 0)
+        with JavaClient(gateway.port()) as early:
+            host.serve(machines=2)
+            until("it is heard", lambda: gateway.shell("vm", "list", ok=False).returncode == 0)
+            gateway.shell("vm", "pause", "sim1")
+            early.wait_event(lambda event: "VM_status" in event["method"] and "Paused" in str(event["params"]))
         assert gateway.terminate() == 0
     finally:
         gateway.end()

@@ -51,8 +51,8 @@ class Refused(Exception):
 class Console:
     """It knows one agent by name. `heard` is every indication of that agent, in order."""
 
-    def __init__(self, url: str, agent: str) -> None:
-        self.bus = Bus(BusAddress.parse(url))
+    def __init__(self, url: str, agent: str, domain: str = "default") -> None:
+        self.bus = Bus(BusAddress.parse(url), domain=domain)
         self.agent = agent
         self.heard: list[Heartbeat | DataIndication | EventIndication] = []
         self.answers: dict[object, list[Any]] = {}  # by correlation id, all that ever came
@@ -148,8 +148,8 @@ async def until(ask: Callable[[], T], seconds: float = _ANSWER_S) -> T:
 
 
 @asynccontextmanager
-async def console(url: str, agent: str) -> AsyncIterator[Console]:
-    made = Console(url, agent)
+async def console(url: str, agent: str, domain: str = "default") -> AsyncIterator[Console]:
+    made = Console(url, agent, domain)
     try:
         await made.open()
         yield made

@@ -22,13 +22,17 @@ USERS = Users(roles={"engine": Role.ADMIN, "viewer": Role.VIEWER})
 class BusHost:
     """The agent's name is no other's, so that tests may share a broker."""
 
-    def __init__(self, url: str, host: MemoryHost, **options: Any) -> None:
+    def __init__(
+        self, url: str, host: MemoryHost, *, domain: str = "default", since: int | None = None, **options: Any
+    ) -> None:
         self.host = host
-        self.bus = Bus(BusAddress.parse(url))
+        self.bus = Bus(BusAddress.parse(url), domain=domain)
         made = {"instance": f"vdsmtest-{secrets.token_hex(4)}", "host_name": "h", "version": "1", "users": USERS}
         self.options = AgentOptions(**{**made, "publish_s": 3600.0, **options})
         self.name = str(self.options.name)
-        self.agent = Agent(self.host.bridge, self.bus, self.options, epoch=1, since=host.journal.last)
+        self.agent = Agent(
+            self.host.bridge, self.bus, self.options, epoch=1, since=host.journal.last if since is None else since
+        )
 
 
 @asynccontextmanager

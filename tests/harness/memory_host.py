@@ -20,11 +20,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
 from vdsm.core.steps import Operations
-from vdsm.core.storage.catalog import Catalog
-from vdsm.core.storage.disk import Disks
-from vdsm.core.storage.operations import StorageOperations
-from vdsm.core.storage.repository import Repository
-from vdsm.core.storage.storage import Storage
+from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -79,21 +75,23 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.tree = tree or Tree()
         disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
-        self.repository = Repository(disk_files, self.store.storage, self.journal, "/data-center")
-        catalog = Catalog(disk_files, self.repository)
-        self.storage_operations = StorageOperations(disk_files, disk_images, self.repository, self.journal)
-        files = AllowedFiles(SimulatedImages(), ["/images"], catalog.places)
+        self.storage = StorageParts(
+            disk_files,
+            disk_images,
+            self.store.storage,
+            self.journal,
+            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            lambda object_id: self.vms.users(object_id),
+        )
+        self.repository = self.storage.repository
+        files = AllowedFiles(SimulatedImages(), ["/images"], self.storage.catalog.places)
         machine, links = SimulatedMachine(), SimulatedLinks()
         surroundings = Surroundings(machine, links)
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, catalog)
-        users = self.vms.users
-        self.disks = Disks(disk_files, self.repository, catalog, self.storage_operations, users)
-        self.storage = Storage(disk_files, self.repository, self.storage_operations, users, ["/storage"])
+        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, self.storage.catalog)
         self.bridge = LocalBridge(
             [
                 self.vms,
-                self.disks,
-                self.storage,
+                *self.storage.services,
                 Host(machine, links, self.hypervisor, self.vms.counts),
                 self.tokens,
                 Audit(self.store.audit),
@@ -110,18 +108,17 @@ class MemoryHost:
     async def open(self) -> None:
         await self.store.open()
         await self.journal.start()
-        services = (self.operations, self.storage_operations, self.disks, self.storage)
-        await self.tasks.load(Operations(*services))
+        await self.tasks.load(Operations(self.operations, *self.storage.operations))
         await self.table.open()
         await self.table.loaded()
-        await self.repository.open()
-        await self.repository.loaded()
+        await self.storage.open()
+        await self.storage.loaded()
         self.tasks.recover(self.table.loaded())
         self.bridge.ready = True
 
     async def close(self) -> None:
         await self.bridge.drain(1)
-        await self.repository.close()
+        await self.storage.close()
         await self.table.close()
         await self.journal.close()
         await self.store.close()

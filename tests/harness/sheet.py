@@ -19,6 +19,18 @@ class Line(NamedTuple):
 
 NOBODY = "00000000-0000-4000-8000-000000000000"
 SHAPE = {"name": "web1", "memory": 64, "guestAgent": False, "cdrom": "/images/one.iso"}
+BLANK = "00000000-0000-0000-0000-000000000000"
+SD, SD2 = "11111111-1111-4111-8111-111111111111", "11111111-1111-4111-8111-222222222222"
+POOL, IMAGE = "33333333-3333-4333-8333-333333333333", "22222222-2222-4222-8222-222222222222"
+VOLUME, CHILD = "44444444-4444-4444-8444-444444444444", "44444444-4444-4444-8444-555555555555"
+SERVER = {"storagepoolID": BLANK, "connectionParams": [{"id": NOBODY, "connection": "/storage/vm"}]}
+LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Data"}
+NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
+HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
+OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
+OF_MASTER = {"masterSdUUID": SD, "masterVersion": 1}
+NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
     "<devices><serial type='pty'/></devices></domain>"
@@ -88,6 +100,69 @@ SHEET = [
     Line("VM.destroy", {"vmID": "{web3}"}),
     Line("Storage.close", {"storageID": "{vm}"}),
     Line("Storage.close", {"storageID": "{vm}"}, problem="storage-domain-does-not-exist"),
+    Line("StoragePool.connectStorageServer", {**SERVER, "domainType": "NFS"}),
+    Line("StoragePool.connectStorageServer", {**SERVER, "domainType": "LOCALFS"}),
+    Line("StorageDomain.create", {"storagedomainID": SD, "name": "data1", **LOCAL}),
+    Line(
+        "StorageDomain.create", {"storagedomainID": SD, "name": "x", **LOCAL}, problem="storage-domain-already-exists"
+    ),
+    Line(
+        "StorageDomain.create",
+        {"storagedomainID": SD2, "name": "x", **LOCAL, "typeArgs": "/storage/no"},
+        problem="storage-domain-fs-not-mounted",
+    ),
+    Line("StorageDomain.getInfo", {"storagedomainID": SD}),
+    Line("StorageDomain.getStats", {"storagedomainID": SD}),
+    Line("StorageDomain.validate", {"storagedomainID": SD}),
+    Line("StorageDomain.validate", {"storagedomainID": NOBODY}, problem="storage-domain-does-not-exist"),
+    Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}, problem="storage-pool-unknown"),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER}, problem="storage-pool-wrong-master"),
+    Line("StoragePool.create", NEW_POOL),
+    Line("StoragePool.create", NEW_POOL, problem="storage-domain-already-attached"),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER, "domainDict": {SD: "Active"}}),
+    Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
+    Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}, problem="spm-status-error"),
+    Line("StoragePool.spmStart", {"storagepoolID": POOL, "prevID": -1, "prevLver": -1, "enableScsiFencing": False}),
+    Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
+    Line("StoragePool.getInfo", {"storagepoolID": POOL}),
+    Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}),
+    Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}, problem="volume-already-exists"),
+    Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW"}, problem="cannot-clone-volume"),
+    Line(
+        "Volume.create",
+        {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME, "addBitmaps": True},
+    ),
+    Line("Volume.getInfo", {**OF_VOLUME, "volumeID": VOLUME}),
+    Line("Volume.getInfo", {**OF_VOLUME, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Volume.getSize", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.getQemuImageInfo", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
+    Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),
+    Line("Volume.refresh", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD}, problem="disk-unusable"),
+    Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
+    Line("Image.teardown", OF_VOLUME),
+    Line("Image.getVolumes", OF_VOLUME),
+    Line("StorageDomain.getImages", {"storagedomainID": SD}),
+    Line("StorageDomain.getVolumes", {"storagedomainID": SD}),
+    Line("Image.delete", OF_VOLUME),
+    Line("Image.delete", OF_VOLUME, problem="no-such-disk"),
+    Line("StorageDomain.create", {"storagedomainID": SD2, "name": "data2", **LOCAL}),
+    Line("StorageDomain.activate", IN_POOL, problem="storage-domain-not-in-pool"),
+    Line("StorageDomain.attach", IN_POOL),
+    Line("StorageDomain.activate", IN_POOL),
+    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER}),
+    Line("StorageDomain.format", {"storagedomainID": SD2}, problem="storage-domain-already-attached"),
+    Line("StorageDomain.detach", {**IN_POOL, **OF_MASTER}),
+    Line("StorageDomain.format", {"storagedomainID": SD2}),
+    Line("StoragePool.disconnect", HOST, problem="is-spm"),
+    Line("StoragePool.spmStop", {"storagepoolID": POOL}),
+    Line("StoragePool.disconnect", HOST),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER}),
+    Line("StoragePool.spmStart", {"storagepoolID": POOL}),
+    Line("StoragePool.destroy", HOST),
+    Line("StorageDomain.format", {"storagedomainID": SD}),
+    Line("StoragePool.disconnectStorageServer", {**SERVER, "domainType": "LOCALFS"}),
     Line("Storage.open", {"path": "/storage/vm"}),
     Line("Disk.delete", {"diskID": "{root1}"}),
     Line("Disk.delete", {"diskID": "{root1}"}, problem="no-such-disk"),

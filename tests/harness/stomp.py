@@ -46,13 +46,22 @@ class StompClient:
     """Sends what it is told, byte by byte if need be; reads one frame after the other."""
 
     def __init__(
-        self, port: int, context: ssl.SSLContext | None = None, timeout: float = 20 * BUSY, window: int = 0
+        self,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        timeout: float = 20 * BUSY,
+        window: int = 0,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.sock = socket.socket()
+        self.sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.sock.settimeout(timeout)
         if window:  # bytes that the kernel takes in for a client that does not read
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
-        self.sock.connect(("127.0.0.1", port))
+        try:
+            self.sock.connect((host, port))
+        except OSError:
+            self.sock.close()
+            raise
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if context is not None:
             self.sock = context.wrap_socket(self.sock)  # without a name: the Java client checks none, and sends none
@@ -239,7 +248,9 @@ class Wired(Daemon):
         self.state = home / "state"
         super().__init__(home, prefix, uri=uri or "test:///default")
         config = self.file.read_text()
-        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(f'["{self.storage}"]', '["/storage"]')
+        simulated = config.replace(f'["{self.images}"]', '["/images"]').replace(
+            f'["{self.storage}"]', '["/storage"]\nprepared = "/run/vdsm/storage"'
+        )
         self.file.write_text(
             (config if uri else simulated)
             + f'[rest]\nlisten = "{listen}"\nport = 0\n'

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from . import readers
 from .engine_xml import ALIAS, document
 from .stomp import EVENTS, Failed, StompClient
+from .until import until
 
 NO_VM = 1
 
@@ -24,6 +26,11 @@ def status_of(event: dict[str, Any], vm_id: str) -> str:
     return status
 
 
+def sampled(client: StompClient, vm_id: str) -> Any:
+    (row,) = client.call("VM.getStats", {"vmID": vm_id})
+    return row if {"disks", "memoryStats", "balloonInfo"} <= row.keys() and row["disks"] else None
+
+
 def live(client: StompClient, name: str, disk: str, boot: str = "") -> None:
     """Make it, see it Up, ask how it does, and destroy it. `boot` goes into the document's <os>."""
     vm_id = f"{uuid.uuid4()}"
@@ -31,8 +38,8 @@ def live(client: StompClient, name: str, disk: str, boot: str = "") -> None:
         client.subscribe(EVENTS)
     assert client.call("Host.ping") is True
     capabilities = client.call("Host.getCapabilities")
-    assert capabilities["kvmEnabled"] == "true"
-    assert "vdsm" in capabilities["packages2"]
+    readers.read_capabilities(capabilities)
+    readers.read_statistics(capabilities, client.call("Host.getStats"))
 
     text = document(name, vm_id, disk, boot=boot, mib=256)
     made = client.call("VM.create", {"vmID": vm_id, "vmParams": {"vmId": vm_id, "xml": text}})
@@ -43,7 +50,8 @@ def live(client: StompClient, name: str, disk: str, boot: str = "") -> None:
     times = [event["params"]["notify_time"] for event in seen]
     assert times == sorted(times)
 
-    (stats,) = client.call("VM.getStats", {"vmID": vm_id})
+    stats = until("it was sampled", lambda: sampled(client, vm_id))
+    readers.read_machine(stats)
     assert stats["status"] == "Up"
     assert int(stats["statusTime"]) >= times[0], "of the same clock as the events"
     (same,) = [row for row in client.call("Host.getAllVmStats") if row["vmId"] == vm_id]

@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What published readers break on, line by line, on real answers of a simulated host.
-
-The readers below take what the engine's do: a double is a text or a number with a dot, an integer has no fraction.
-"""
+"""What published readers break on, line by line, on real answers of a simulated host."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from harness import readers
 from harness.memory_host import MemoryHost
+from harness.readers import array, digits, members, number, text
 from harness.until import BUSY
 from vdsm.contract import VERBS, Kind, task, vm
 from vdsm.contract.codec import from_plain, to_json, to_plain
@@ -22,70 +20,12 @@ from vdsm.contract.host import HostJob
 from vdsm.contract.host_capabilities import Capabilities
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.task import TaskInfo
-from vdsm.contract.vm_info import VmInfo
+from vdsm.contract.vm_info import ExitReason, VmInfo, VmState
 from vdsm.contract.vm_stats import VmJob, VmStats
+from vdsm.core.vm import status
 from vdsm.protocols.dialect import JSONRPC, NOTHING, TASK_ID, XMLRPC, Dialect
 
 ID = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
-
-
-def double(value: Any) -> float:
-    assert isinstance(value, float) or (isinstance(value, str) and re.fullmatch(r"-?[0-9]+\.[0-9]+", value)), value
-    return float(value)
-
-
-def integer(value: Any) -> int:
-    assert (isinstance(value, int) and not isinstance(value, bool)) or isinstance(value, str), value
-    return int(value)
-
-
-def number(value: Any) -> int:
-    """A JSON number, where readers cast without asking."""
-    assert isinstance(value, int), value
-    assert not isinstance(value, bool)
-    return value
-
-
-def boolean(value: Any) -> bool:
-    assert isinstance(value, bool) or str(value).lower() in ("true", "false"), value
-    return str(value).lower() == "true"
-
-
-def true_false(value: Any) -> bool:
-    """JSON's own."""
-    assert isinstance(value, bool), value
-    return value
-
-
-def text(value: Any) -> str:
-    assert isinstance(value, str), value
-    return value
-
-
-def digits(value: Any) -> int:
-    """A number as text."""
-    return int(text(value))
-
-
-def array(value: Any) -> list[Any]:
-    assert isinstance(value, list), value
-    return value
-
-
-def texts(value: Any) -> list[str]:
-    return [text(item) for item in array(value)]
-
-
-def members(value: Any) -> Mapping[str, Any]:
-    assert isinstance(value, dict), value
-    return value
-
-
-def csv(value: Any) -> list[str]:
-    return text(value).split(",")
-
-
-Reader = Callable[[Any], Any]
 
 
 @pytest.fixture
@@ -102,117 +42,45 @@ async def said(host: MemoryHost, method: str, dialect: Dialect = JSONRPC, **para
     return json.loads(to_json(dialect.result(method, plain)))
 
 
-def no_nulls(value: Any) -> bool:
-    match value:
-        case dict():
-            return all(no_nulls(item) for item in value.values())
-        case list():
-            return all(no_nulls(item) for item in value)
-        case _:
-            return value is not None
-
-
 # ---- getCapabilities -------------------------------------------------------------------------------------------------
 
-CAPABILITIES: dict[str, Reader] = {
-    "clusterLevels": texts, "supportedENGINEs": texts, "HBAInventory": members, "packages2": members,
-    "emulatedMachines": texts, "cpuFlags": csv, "cpuModel": text, "onlineCpus": csv, "cpuThreads": integer,
-    "cpuCores": integer, "cpuSockets": integer, "cpuSpeed": double, "cpuTopology": array, "vdsmToCpusAffinity": array,
-    "memSize": integer, "reservedMem": integer, "guestOverhead": integer, "kvmEnabled": boolean, "kernelArgs": text,
-    "version_name": text, "software_version": text, "build_name": text, "operatingSystem": members,
-    "ISCSIInitiatorName": text, "rngSources": texts, "hooks": members, "bootTime": integer, "kdumpStatus": number,
-    "hostdevPassthrough": boolean, "selinux": members, "hostedEngineDeployed": boolean, "vncEncrypted": boolean,
-    "ovnConfigured": boolean, "fipsEnabled": boolean, "tscScaling": boolean, "backupEnabled": boolean,
-    "coldBackupEnabled": boolean, "clearBitmapsEnabled": boolean, "cd_change_pdiv": boolean, "kernelFeatures": members,
-    "openstack_binding_host_ids": members, "supported_block_size": members, "domain_versions": array,
-    "additionalFeatures": texts, "tscFrequency": text, "boot_uuid": text, "nameservers": texts, "numaNodes": members,
-    "numaNodeDistance": members, "autoNumaBalancing": integer, "netConfigDirty": boolean, "nics": members,
-    "vlans": members, "bondings": members, "bridges": members, "networks": members,
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("field", CAPABILITIES)
+@pytest.mark.parametrize("field", readers.CAPABILITIES)
 async def test_a_capability_is_there_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
-    CAPABILITIES[field]((await said(host, "Host.getCapabilities"))[field])
+    readers.CAPABILITIES[field]((await said(host, "Host.getCapabilities"))[field])
+
+
+@pytest.mark.parametrize("package", readers.PACKAGES)
+async def test_a_package_version_parses(host: MemoryHost, package: str) -> None:
+    readers.package(await said(host, "Host.getCapabilities"), package)
 
 
 async def test_the_host_can_become_operational(host: MemoryHost) -> None:
-    caps = await said(host, "Host.getCapabilities")
-    assert boolean(caps["kvmEnabled"])
-    assert {"pc-q35-4.1", "pc-i440fx-2.12"} & set(caps["emulatedMachines"])
-    assert {"random", "urandom"} & set(caps["rngSources"])
-    flags = csv(caps["cpuFlags"])
-    assert {"vmx", "svm"} & set(flags)
-    assert any(flag.startswith("model_") for flag in flags)
-    assert {"4.4", "4.5"} & set(caps["supportedENGINEs"])
-    assert "4.7" in caps["clusterLevels"]
-
-
-@pytest.mark.parametrize("package", ["vdsm", "kernel", "libvirt", "qemu-kvm"])
-async def test_a_package_version_parses(host: MemoryHost, package: str) -> None:
-    found = (await said(host, "Host.getCapabilities"))["packages2"][package]
-    assert re.search(r"-[0-9.]+\.[A-Za-z]", f"-{found['release']}"), found
-    assert re.fullmatch(r"[0-9][0-9.]*", found["version"])
+    readers.fit_for_a_cluster(await said(host, "Host.getCapabilities"))
 
 
 async def test_structs_within_the_capabilities(host: MemoryHost) -> None:
-    caps = await said(host, "Host.getCapabilities")
-    assert texts([hba["InitiatorName"] for hba in caps["HBAInventory"]["iSCSI"]])
-    array(caps["HBAInventory"]["FC"])
-    assert digits(caps["selinux"]["mode"]) in (-1, 0, 1)
-    for field in ("name", "version", "release", "pretty_name"):
-        text(caps["operatingSystem"][field])
-    for cpu in caps["cpuTopology"]:
-        assert {number(cpu[field]) for field in ("numa_cell_id", "socket_id", "core_id", "cpu_id")}
-    for node in caps["numaNodes"].values():
-        assert integer(node["totalMemory"]) > 0
-        assert [number(cpu) for cpu in node["cpus"]]
-    for distances in caps["numaNodeDistance"].values():
-        assert len([number(d) for d in distances]) <= len(caps["numaNodes"])
+    readers.structs_of_capabilities(await said(host, "Host.getCapabilities"))
 
 
 async def test_null_is_nowhere(host: MemoryHost) -> None:
     await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
     for method in ("Host.getCapabilities", "Host.getStats", "Host.getAllVmStats", "Host.getVMFullList"):
-        assert no_nulls(await said(host, method)), method
+        assert readers.no_nulls(await said(host, method)), method
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------
 
-COMMON: dict[str, Reader] = {
-    "addr": text, "netmask": text, "gateway": text, "ipv6addrs": texts, "ipv6gateway": text,
-    "ipv4defaultroute": boolean, "mtu": integer, "dhcpv4": true_false, "dhcpv6": true_false,
-    "ipv6autoconf": true_false, "speed": number,
-}  # fmt: skip
-OWN: dict[str, dict[str, Reader]] = {
-    "nics": {"hwaddr": text},
-    "vlans": {"iface": text, "vlanid": number},
-    "bondings": {"hwaddr": text, "slaves": texts, "opts": members, "active_slave": text},
-    "bridges": {"ports": texts, "stp": text, "opts": members},
-    "networks": {"iface": text, "bridged": boolean, "switch": text, "ports": texts},
-}
 
-
-@pytest.mark.parametrize("kind", OWN)
+@pytest.mark.parametrize("kind", readers.INTERFACES)
 async def test_an_interface_is_as_its_readers_take_it(host: MemoryHost, kind: str) -> None:
     caps = await said(host, "Host.getCapabilities")
     assert caps[kind]
-    for entry in caps[kind].values():
-        for field, reader in (COMMON | OWN[kind]).items():
-            reader(entry[field])
+    readers.interfaces(caps, kind)
 
 
 async def test_rules_between_interfaces(host: MemoryHost) -> None:
-    caps = await said(host, "Host.getCapabilities")
-    known = caps["nics"].keys() | caps["bondings"].keys()
-    assert all(vlan["iface"] in known for vlan in caps["vlans"].values())
-    assert all(network["switch"] in ("legacy", "ovs") for network in caps["networks"].values())
-    assert all(network["iface"] in caps["bridges"] for network in caps["networks"].values())
-    assert all(bridge["stp"] in ("on", "off") for bridge in caps["bridges"].values())
-    enslaved = {nic for bond in caps["bondings"].values() for nic in bond["slaves"]}
-    assert {name for name, nic in caps["nics"].items() if "permhwaddr" in nic} == enslaved
-    for bond in caps["bondings"].values():
-        assert all(isinstance(value, str) for value in bond["opts"].values())
+    readers.between_interfaces(await said(host, "Host.getCapabilities"))
 
 
 def test_an_aggregator_is_digits() -> None:
@@ -226,43 +94,14 @@ def test_an_aggregator_is_digits() -> None:
 
 # ---- getStats --------------------------------------------------------------------------------------------------------
 
-STATS: dict[str, Reader] = {
-    "cpuSys": double, "cpuUser": double, "cpuIdle": double, "cpuLoad": double, "memFree": integer, "memShared": integer,
-    "swapFree": integer, "swapTotal": integer, "ksmCpu": integer, "ksmPages": integer, "ksmState": boolean,
-    "thpState": text, "anonHugePages": integer, "hugepages": members, "netConfigDirty": boolean, "vmCount": integer,
-    "vmActive": integer, "vmMigrating": integer, "incomingVmMigrations": integer, "outgoingVmMigrations": integer,
-    "network": members, "storageDomains": members, "diskStats": members, "haStats": members,
-    "numaNodeMemFree": members, "cpuStatistics": members, "v2vJobs": members, "multipathHealth": members,
-    "dateTime": text, "bootTime": integer, "haScore": integer,
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("field", STATS)
+@pytest.mark.parametrize("field", readers.STATISTICS)
 async def test_a_statistic_is_there_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
-    STATS[field]((await said(host, "Host.getStats"))[field])
+    readers.STATISTICS[field]((await said(host, "Host.getStats"))[field])
 
 
 async def test_structs_within_the_statistics(host: MemoryHost) -> None:
-    caps, stats = await said(host, "Host.getCapabilities"), await said(host, "Host.getStats")
-    assert stats["thpState"] in ("always", "madvise", "never")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d GMT", stats["dateTime"])
-    assert caps["nics"].keys() | caps["bondings"].keys() | caps["vlans"].keys() <= stats["network"].keys()
-    for nic in stats["network"].values():
-        for field in ("rx", "tx", "rxDropped", "txDropped", "speed"):
-            integer(nic[field])
-        double(nic["sampleTime"])
-        assert nic["state"] in ("up", "down")
-    for pool in stats["hugepages"].values():
-        integer(pool["vm.free_hugepages"])
-        integer(pool["nr_hugepages"])
-    for cpu in stats["cpuStatistics"].values():
-        number(cpu["nodeIndex"])
-        assert [double(cpu[field]) for field in ("cpuUser", "cpuSys", "cpuIdle")]
-    for path in stats["diskStats"].values():
-        integer(path["free"])
-    for node in stats["numaNodeMemFree"].values():
-        integer(node["memFree"])
-        integer(node["memPercent"])
+    readers.structs_of_statistics(await said(host, "Host.getCapabilities"), await said(host, "Host.getStats"))
 
 
 async def test_a_whole_cpu_is_said_with_a_dot(host: MemoryHost) -> None:
@@ -290,47 +129,28 @@ def test_a_storage_domain_says_its_ages_as_text() -> None:
 
 # ---- machines --------------------------------------------------------------------------------------------------------
 
-LATENCIES = ("readLatency", "writeLatency", "flushLatency")
-RUNNING: dict[str, Reader] = {
-    "vmId": text, "vmName": text, "status": text, "statusTime": digits, "hash": text, "elapsedTime": text,
-    "cpuUser": double, "cpuSys": double, "memUsage": integer, "memoryStats": members, "monitorResponse": integer,
-    "timeOffset": text, "pauseCode": text, "clientIp": text, "acpiEnable": boolean, "session": text,
-    "displayInfo": array, "disks": members, "network": members, "balloonInfo": members, "vmJobs": members,
-    "appsList": array, "username": text, "guestFQDN": text, "guestCPUCount": integer,
-}  # fmt: skip
 
-
-@pytest.mark.parametrize("field", RUNNING)
+@pytest.mark.parametrize("field", readers.RUNNING)
 async def test_a_running_machine_is_told_as_its_reader_takes_it(host: MemoryHost, field: str) -> None:
     await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
     (stats,) = array(await said(host, "Host.getAllVmStats"))
-    RUNNING[field](stats[field])
+    readers.RUNNING[field](stats[field])
 
 
 async def test_structs_within_a_machines_statistics(host: MemoryHost) -> None:
     made = await host.create("a", nics=[{}], disks=[{"path": "/images/a.raw"}])
     (stats,) = await said(host, "VM.getStats", vmID=made.vm_id)
-    assert stats["vmJobs"] == {}
-    for disk in stats["disks"].values():
-        for field in ("truesize", "apparentsize", "readOps", "writeOps", "readBytes", "writtenBytes", *LATENCIES):
-            digits(disk[field])
-        for field in ("readRate", "writeRate"):
-            assert isinstance(disk[field], str)
-            double(disk[field])
-    for nic in stats["network"].values():
-        for field in ("rx", "tx", "rxDropped", "txDropped"):
-            digits(nic[field])
-        double(nic["sampleTime"])
-        text(nic["name"])
-        text(nic["macAddr"])
-    for display in stats["displayInfo"]:
-        assert [text(display[field]) for field in ("type", "port", "tlsPort", "ipAddress")]
-    for field in ("balloon_cur", "balloon_max", "balloon_target", "balloon_min"):
-        digits(stats["balloonInfo"][field])
+    readers.structs_of_machine(stats)
     # Readers count what a guest has in KiB.
     assert 0 < digits(stats["memoryStats"]["mem_unused"]) <= 64 * 1024
     assert digits(stats["memoryStats"]["mem_free"]) > 1024
-    assert not {"exitCode", "exitReason", "exitMessage"} & stats.keys()
+
+
+def test_no_word_is_ours_alone() -> None:
+    """An unknown one ends the reader."""
+    assert {f"{state}" for state in VmState} <= readers.STATES
+    assert set(ExitReason) <= set(readers.EXIT_REASONS)
+    assert {"NOERR", *status.PAUSE_CODES.values()} <= readers.PAUSE_CODES
 
 
 async def test_a_machine_that_is_down_says_how_it_ended(host: MemoryHost) -> None:
@@ -443,7 +263,7 @@ async def test_the_answer_of_create_is_a_machine_that_waits_for_launch(host: Mem
     assert (made["status"], made["vmId"], made["memSize"], made["statusTime"]) == (
         "WaitForLaunch", plain["vmId"], 64, plain["statusTime"],
     )  # fmt: skip
-    assert no_nulls(made)
+    assert readers.no_nulls(made)
 
 
 def test_how_long_work_is_answered() -> None:

@@ -31,16 +31,6 @@ async def said(host: MemoryHost, method: str, dialect: Dialect = JSONRPC, **para
     return json.loads(to_json(dialect.result(method, plain)))
 
 
-def no_nulls(value: Any) -> bool:
-    match value:
-        case dict():
-            return all(no_nulls(item) for item in value.values())
-        case list():
-            return all(no_nulls(item) for item in value)
-        case _:
-            return value is not None
-
-
 # ---- arguments -------------------------------------------------------------------------------------------------------
 
 

@@ -68,6 +68,12 @@ def test_what_a_script_of_old_sends() -> None:
     )  # fmt: skip
 
 
+def test_a_drive_of_the_storage_is_meant_by_its_image() -> None:
+    drive = {"poolID": ID, "domainID": ID, "imageID": ID, "volumeID": ID, "format": "cow", "iface": "virtio"}
+    (disk,) = read(memSize="64", drives=[drive]).disks
+    assert disk == Disk(path=ID, volume=ID, format=DiskFormat.QCOW2, bus=DiskBus.VIRTIO)
+
+
 def test_devices_say_the_same() -> None:
     made = read(
         devices=[
@@ -125,7 +131,7 @@ def test_the_hosts_own_processor(word: str, mode: str) -> None:
         ({"timeOffset": "3600"}, "timeOffset"),
         ({"drives": "x"}, "drives"),
         ({"drives": [{"device": "floppy", "path": "/images/f"}]}, "drives[0].device"),
-        ({"drives": [{"poolID": ID, "domainID": ID, "imageID": ID, "volumeID": ID}]}, "drives[0]"),
+        ({"drives": [{"poolID": ID, "domainID": ID, "volumeID": ID}]}, "drives[0]"),
         ({"drives": [{"path": "/images/a", "format": "vmdk"}]}, "drives[0].format"),
         ({"drives": [{"path": "/images/a", "iface": ["ide"]}]}, "drives[0].iface"),
         ({"devices": [{"type": "video"}, {"type": "hostdev"}]}, "devices[1].type"),

@@ -148,6 +148,8 @@ def deep(levels: int) -> object:
         (deep(5000), "deep"),
         ("x" * 1_000_000, "bytes of text"),
         (["x" * 1000] * 1000, "bytes of text"),
+        ([{"x" * 1_000_000: 1}], "bytes of text"),
+        ([{b"x" * 1_000_000: 1}], "bytes of text"),
         ([None] * 100_000, "values"),
         ({1: "a"}, "keys"),
         ({("a",): "a"}, "keys"),

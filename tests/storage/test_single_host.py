@@ -28,7 +28,9 @@ from vdsm.contract.storage import StorageState, StorageSummary
 from vdsm.contract.storage_words import BLANK, StorageDomainRole, StorageDomainType, VolumeStatus
 from vdsm.contract.task import State
 from vdsm.contract.vm_params import DiskFormat
+from vdsm.core.ports.files import FileKind
 from vdsm.core.storage import domain_meta, volume_meta
+from vdsm.drivers.simulated.tree import Node
 
 GIB = 1 << 30
 
@@ -168,9 +170,7 @@ async def test_names_that_are_none(host: MemoryHost, name: str) -> None:
     ],
 )
 async def test_where_storage_is_not_made(host: MemoryHost, path: str, reason: str) -> None:
-    await host.storage_operations.make_directory("/storage/d").run()
-    host.tree.add("/storage/file", host.tree.nodes.pop("/storage/d"))
-    host.tree.nodes["/storage/file"].kind = host.tree.nodes["/data-center/mnt/_storage_vm"].kind
+    host.tree.add("/storage/file", Node(kind=FileKind.FILE, mode=0o644))
     before = paths(host)
     with pytest.raises(StoragePathRefused, match=reason):
         await host.call(storage.init, path=path)

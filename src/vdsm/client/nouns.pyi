@@ -14,9 +14,20 @@ from vdsm.contract.events import Severity
 from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats
+from vdsm.contract.image import PreparedImageInfo
 from vdsm.contract.outcome import Outcome
 from vdsm.contract.storage import StorageSummary
-from vdsm.contract.storage_words import VolumeAllocation
+from vdsm.contract.storage_domain import StorageDomainInfo, StorageDomainStats
+from vdsm.contract.storage_pool import ConnectionRef, ConnectionStatus, SpmStatus, StoragePoolFullInfo
+from vdsm.contract.storage_words import (
+    DiskContentType,
+    StorageDomainImageClass,
+    StorageDomainStatus,
+    StorageDomainType,
+    VolumeAllocation,
+    VolumeFormat,
+    VolumeLegality,
+)
 from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStatus
 from vdsm.contract.token import NewToken, TokenInfo
 from vdsm.contract.types import Secret
@@ -24,6 +35,7 @@ from vdsm.contract.vm import ConflictAction
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
 from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
+from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeSizeInfo
 
 class AuditNoun:
     def list(self, *, since: int = ..., limit: int = ...) -> builtins.list[AuditRecord]: ...
@@ -88,6 +100,102 @@ class HostNoun:
     def get_all_tasks_statuses(self) -> dict[str, TaskStatus]: ...
     def get_jobs(self, *, job_type: str = ..., job_ids: builtins.list[str] = ...) -> dict[str, HostJob]: ...
 
+class ImageNoun:
+    def delete(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def get_volumes(self, image_id: str, storagepool_id: str, storagedomain_id: str) -> builtins.list[str]: ...
+    def prepare(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, *, allow_illegal: bool = ...
+    ) -> PreparedImageInfo: ...
+    def teardown(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str | None = ...
+    ) -> None: ...
+
+class Storage_poolNoun:
+    def connect_storage_server(
+        self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
+    ) -> builtins.list[ConnectionStatus]: ...
+    def disconnect_storage_server(
+        self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
+    ) -> builtins.list[ConnectionStatus]: ...
+    def create(
+        self,
+        storagepool_id: str,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_list: builtins.list[str],
+        lock_renewal_interval_sec: int = ...,
+        lease_time_sec: int = ...,
+        io_op_timeout_sec: int = ...,
+        lease_retries: int = ...,
+    ) -> None: ...
+    def connect(
+        self,
+        storagepool_id: str,
+        host_id: int,
+        scsi_key: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus] | None = ...,
+    ) -> None: ...
+    def disconnect(self, storagepool_id: str, host_id: int, scsi_key: str, *, remove: bool = ...) -> None: ...
+    def destroy(self, storagepool_id: str, host_id: int, scsi_key: str) -> None: ...
+    def get_info(self, storagepool_id: str) -> StoragePoolFullInfo: ...
+    def get_spm_status(self, storagepool_id: str) -> SpmStatus: ...
+    def spm_start(
+        self,
+        storagepool_id: str,
+        prev_id: int = ...,
+        prev_lver: int = ...,
+        enable_scsi_fencing: bool = ...,
+        max_host_id: int = ...,
+        dom_version: int = ...,
+    ) -> None: ...
+    def spm_stop(self, storagepool_id: str) -> None: ...
+
+class Storage_domainNoun:
+    def create(
+        self,
+        storagedomain_id: str,
+        domain_type: StorageDomainType,
+        type_args: str,
+        name: str,
+        domain_class: StorageDomainImageClass = ...,
+        version: int = ...,
+        block_size: int = ...,
+        max_hosts: int = ...,
+    ) -> None: ...
+    def format(self, storagedomain_id: str, auto_detach: bool = ...) -> None: ...
+    def attach(self, storagedomain_id: str, storagepool_id: str) -> None: ...
+    def detach(
+        self,
+        storagedomain_id: str,
+        storagepool_id: str,
+        master_sd_id: str | None = ...,
+        master_version: int = ...,
+        *,
+        force: bool = ...,
+    ) -> None: ...
+    def activate(self, storagedomain_id: str, storagepool_id: str) -> None: ...
+    def deactivate(
+        self, storagedomain_id: str, storagepool_id: str, master_sd_id: str | None = ..., master_version: int = ...
+    ) -> None: ...
+    def get_info(self, storagedomain_id: str) -> StorageDomainInfo: ...
+    def get_stats(self, storagedomain_id: str) -> StorageDomainStats: ...
+    def get_images(self, storagedomain_id: str) -> builtins.list[str]: ...
+    def get_volumes(
+        self, storagedomain_id: str, storagepool_id: str | None = ..., image_id: str | None = ...
+    ) -> builtins.list[str]: ...
+    def validate(self, storagedomain_id: str) -> None: ...
+
 class TokenNoun:
     def create(self, name: str, role: Role, *, ttl: float = ...) -> NewToken: ...
     def list(self) -> builtins.list[TokenInfo]: ...
@@ -130,6 +238,40 @@ class VmNoun:
     def rename(self, vm_id: str, name: str) -> VmInfo: ...
     def console(self, vm_id: str, *, force: bool = ...) -> Stream: ...
 
+class VolumeNoun:
+    def create(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        size: int,
+        vol_format: VolumeFormat,
+        preallocate: VolumeAllocation,
+        disk_type: DiskContentType,
+        desc: str,
+        src_image_id: str = ...,
+        src_volume_id: str = ...,
+        *,
+        initial_size: int | None = ...,
+        add_bitmaps: bool = ...,
+        legal: bool = ...,
+        sequence: int = ...,
+        bitmap: str | None = ...,
+    ) -> VolumeInfo: ...
+    def get_info(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> VolumeInfo: ...
+    def get_size(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> VolumeSizeInfo: ...
+    def get_qemu_image_info(
+        self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str
+    ) -> QemuImageInfo: ...
+    def set_description(
+        self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, description: str
+    ) -> None: ...
+    def set_legality(
+        self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
+    ) -> None: ...
+    def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> None: ...
+
 class Nouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
     @property
@@ -145,9 +287,17 @@ class Nouns:
     @property
     def host(self) -> HostNoun: ...
     @property
+    def image(self) -> ImageNoun: ...
+    @property
+    def storage_pool(self) -> Storage_poolNoun: ...
+    @property
+    def storage_domain(self) -> Storage_domainNoun: ...
+    @property
     def token(self) -> TokenNoun: ...
     @property
     def vm(self) -> VmNoun: ...
+    @property
+    def volume(self) -> VolumeNoun: ...
 
 class PlanStorageNoun:
     def init(self, path: str, *, name: str | None = ...) -> Plan: ...
@@ -174,6 +324,92 @@ class PlanTaskNoun:
 
 class PlanHostNoun:
     def set_log_level(self, level: LogLevel, *, name: str = ...) -> Plan: ...
+
+class PlanImageNoun:
+    def delete(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def prepare(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, *, allow_illegal: bool = ...
+    ) -> Plan: ...
+    def teardown(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str | None = ...
+    ) -> Plan: ...
+
+class PlanStorage_poolNoun:
+    def connect_storage_server(
+        self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
+    ) -> Plan: ...
+    def disconnect_storage_server(
+        self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
+    ) -> Plan: ...
+    def create(
+        self,
+        storagepool_id: str,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_list: builtins.list[str],
+        lock_renewal_interval_sec: int = ...,
+        lease_time_sec: int = ...,
+        io_op_timeout_sec: int = ...,
+        lease_retries: int = ...,
+    ) -> Plan: ...
+    def connect(
+        self,
+        storagepool_id: str,
+        host_id: int,
+        scsi_key: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus] | None = ...,
+    ) -> Plan: ...
+    def disconnect(self, storagepool_id: str, host_id: int, scsi_key: str, *, remove: bool = ...) -> Plan: ...
+    def destroy(self, storagepool_id: str, host_id: int, scsi_key: str) -> Plan: ...
+    def spm_start(
+        self,
+        storagepool_id: str,
+        prev_id: int = ...,
+        prev_lver: int = ...,
+        enable_scsi_fencing: bool = ...,
+        max_host_id: int = ...,
+        dom_version: int = ...,
+    ) -> Plan: ...
+    def spm_stop(self, storagepool_id: str) -> Plan: ...
+
+class PlanStorage_domainNoun:
+    def create(
+        self,
+        storagedomain_id: str,
+        domain_type: StorageDomainType,
+        type_args: str,
+        name: str,
+        domain_class: StorageDomainImageClass = ...,
+        version: int = ...,
+        block_size: int = ...,
+        max_hosts: int = ...,
+    ) -> Plan: ...
+    def format(self, storagedomain_id: str, auto_detach: bool = ...) -> Plan: ...
+    def attach(self, storagedomain_id: str, storagepool_id: str) -> Plan: ...
+    def detach(
+        self,
+        storagedomain_id: str,
+        storagepool_id: str,
+        master_sd_id: str | None = ...,
+        master_version: int = ...,
+        *,
+        force: bool = ...,
+    ) -> Plan: ...
+    def activate(self, storagedomain_id: str, storagepool_id: str) -> Plan: ...
+    def deactivate(
+        self, storagedomain_id: str, storagepool_id: str, master_sd_id: str | None = ..., master_version: int = ...
+    ) -> Plan: ...
 
 class PlanTokenNoun:
     def create(self, name: str, role: Role, *, ttl: float = ...) -> Plan: ...
@@ -210,6 +446,35 @@ class PlanVmNoun:
     def set_autostart(self, vm_id: str, enabled: bool) -> Plan: ...
     def rename(self, vm_id: str, name: str) -> Plan: ...
 
+class PlanVolumeNoun:
+    def create(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        size: int,
+        vol_format: VolumeFormat,
+        preallocate: VolumeAllocation,
+        disk_type: DiskContentType,
+        desc: str,
+        src_image_id: str = ...,
+        src_volume_id: str = ...,
+        *,
+        initial_size: int | None = ...,
+        add_bitmaps: bool = ...,
+        legal: bool = ...,
+        sequence: int = ...,
+        bitmap: str | None = ...,
+    ) -> Plan: ...
+    def set_description(
+        self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, description: str
+    ) -> Plan: ...
+    def set_legality(
+        self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
+    ) -> Plan: ...
+    def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> Plan: ...
+
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
     @property
@@ -221,9 +486,17 @@ class PlanNouns:
     @property
     def host(self) -> PlanHostNoun: ...
     @property
+    def image(self) -> PlanImageNoun: ...
+    @property
+    def storage_pool(self) -> PlanStorage_poolNoun: ...
+    @property
+    def storage_domain(self) -> PlanStorage_domainNoun: ...
+    @property
     def token(self) -> PlanTokenNoun: ...
     @property
     def vm(self) -> PlanVmNoun: ...
+    @property
+    def volume(self) -> PlanVolumeNoun: ...
 
 class OutcomeStorageNoun:
     def init(self, path: str, *, name: str | None = ...) -> Outcome[StorageSummary]: ...
@@ -243,6 +516,69 @@ class OutcomeDiskNoun:
     ) -> Outcome[DiskInfo]: ...
     def delete(self, disk_id: str) -> Outcome[None]: ...
 
+class OutcomeImageNoun:
+    def delete(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+
+class OutcomeStorage_poolNoun:
+    def create(
+        self,
+        storagepool_id: str,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_list: builtins.list[str],
+        lock_renewal_interval_sec: int = ...,
+        lease_time_sec: int = ...,
+        io_op_timeout_sec: int = ...,
+        lease_retries: int = ...,
+    ) -> Outcome[None]: ...
+    def destroy(self, storagepool_id: str, host_id: int, scsi_key: str) -> Outcome[None]: ...
+    def spm_start(
+        self,
+        storagepool_id: str,
+        prev_id: int = ...,
+        prev_lver: int = ...,
+        enable_scsi_fencing: bool = ...,
+        max_host_id: int = ...,
+        dom_version: int = ...,
+    ) -> Outcome[None]: ...
+
+class OutcomeStorage_domainNoun:
+    def create(
+        self,
+        storagedomain_id: str,
+        domain_type: StorageDomainType,
+        type_args: str,
+        name: str,
+        domain_class: StorageDomainImageClass = ...,
+        version: int = ...,
+        block_size: int = ...,
+        max_hosts: int = ...,
+    ) -> Outcome[None]: ...
+    def format(self, storagedomain_id: str, auto_detach: bool = ...) -> Outcome[None]: ...
+    def attach(self, storagedomain_id: str, storagepool_id: str) -> Outcome[None]: ...
+    def detach(
+        self,
+        storagedomain_id: str,
+        storagepool_id: str,
+        master_sd_id: str | None = ...,
+        master_version: int = ...,
+        *,
+        force: bool = ...,
+    ) -> Outcome[None]: ...
+    def activate(self, storagedomain_id: str, storagepool_id: str) -> Outcome[None]: ...
+    def deactivate(
+        self, storagedomain_id: str, storagepool_id: str, master_sd_id: str | None = ..., master_version: int = ...
+    ) -> Outcome[None]: ...
+
 class OutcomeVmNoun:
     def create(self, vm_params: VmParams, *, vm_id: str | None = ...) -> Outcome[VmInfo]: ...
     def define(self, vm_params: VmParams, *, vm_id: str | None = ..., autostart: bool = ...) -> Outcome[VmInfo]: ...
@@ -259,6 +595,28 @@ class OutcomeVmNoun:
         force: bool = ...,
     ) -> Outcome[None]: ...
 
+class OutcomeVolumeNoun:
+    def create(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        size: int,
+        vol_format: VolumeFormat,
+        preallocate: VolumeAllocation,
+        disk_type: DiskContentType,
+        desc: str,
+        src_image_id: str = ...,
+        src_volume_id: str = ...,
+        *,
+        initial_size: int | None = ...,
+        add_bitmaps: bool = ...,
+        legal: bool = ...,
+        sequence: int = ...,
+        bitmap: str | None = ...,
+    ) -> Outcome[VolumeInfo]: ...
+
 class OutcomeNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
     @property
@@ -266,4 +624,12 @@ class OutcomeNouns:
     @property
     def disk(self) -> OutcomeDiskNoun: ...
     @property
+    def image(self) -> OutcomeImageNoun: ...
+    @property
+    def storage_pool(self) -> OutcomeStorage_poolNoun: ...
+    @property
+    def storage_domain(self) -> OutcomeStorage_domainNoun: ...
+    @property
     def vm(self) -> OutcomeVmNoun: ...
+    @property
+    def volume(self) -> OutcomeVolumeNoun: ...

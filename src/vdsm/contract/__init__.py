@@ -1,7 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API as data: nouns, verbs, types, problems, events. Importing it imports every noun."""
 
-from . import audit, disk, errors_domains, errors_storage, event, host, storage, task, token, vm
+from . import (
+    audit,
+    disk,
+    errors_domains,
+    errors_storage,
+    event,
+    host,
+    image,
+    storage,
+    storage_domain,
+    storage_pool,
+    task,
+    token,
+    vm,
+    volume,
+)
 from ._verb import VERBS, AnyVerb, ByteStream, ContractError, Kind, Needs, Route, Verb, Wire
 from .lint import check
 
@@ -22,8 +37,12 @@ __all__ = [
     "errors_storage",
     "event",
     "host",
+    "image",
     "storage",
+    "storage_domain",
+    "storage_pool",
     "task",
     "token",
     "vm",
+    "volume",
 ]

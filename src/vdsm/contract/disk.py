@@ -31,7 +31,7 @@ DiskName = Annotated[
 ]
 
 _STORAGE = (ed.StorageUnusable, es.StorageBroken, es.PathEscapes, e.DeadlineExceeded, e.TooBusy)
-_CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.ObjectBusy, e.StateUnavailable)
+_CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable)
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):

@@ -176,7 +176,7 @@ class StateUnavailable(Problem):
 
 class StreamNotCarried(Problem):
     code, status, text = 10010, 400, "{method} is a two-way stream, which this protocol cannot carry"
-    hint = "Open it as a WebSocket on the REST door, or use `vdsmsh`."
+    hint = "Open it on the host's own REST door: as a WebSocket, or with `vdsmsh` there."
 
 
 class PlanNotOffered(Problem):

@@ -64,3 +64,84 @@ class DiskInUse(Problem):
 class DiskUnusable(Problem):
     code, status, text = 227, 409, "disk {disk} cannot be used: {reason}"
     hint = "`vdsmsh disk info {disk}` shows its volumes; nothing was changed."
+
+
+class StorageTypeError(Problem):
+    code, status, text = 468, 422, "this host does not connect to storage of the type {type}"
+    hint = "It offers LOCALFS: directories of its own."
+
+
+class StorageDomainFSNotMounted(Problem):
+    code, status, text = 360, 409, "this host is not connected to {remote}"
+    hint = "Connect to it first: StoragePool.connectStorageServer."
+
+
+class StorageDomainAlreadyAttached(Problem):
+    code, status, text = 380, 409, "storage domain {domain} belongs to pool {pool}"
+    hint = "Detach it there first."
+
+
+class StorageDomainNotInPool(Problem):
+    code, status, text = 353, 409, "storage domain {domain} does not belong to pool {pool}"
+    hint = "`vdsmsh pool info` shows the domains of a pool."
+
+
+class CannotDetachMasterStorageDomain(Problem):
+    code, status, text = 383, 409, "storage domain {domain} is the master of its pool"
+    hint = "The last domain goes with its pool: StoragePool.destroy."
+
+
+# ---- pools -----------------------------------------------------------------------------------------------------------
+
+
+class StoragePoolUnknown(Problem):
+    code, status, text = 309, 404, "this host is connected to no storage pool {pool}"
+    hint = "Connect to it first: StoragePool.connect. `vdsmsh storage list` shows the pools there are."
+
+
+class StoragePoolAlreadyExists(Problem):
+    code, status, text = 316, 409, "storage pool {pool} exists already"
+    hint = "Connect to it, or use another id."
+
+
+class StoragePoolMasterNotFound(Problem):
+    code, status, text = 304, 409, "the master {domain} of storage pool {pool} cannot be used: {reason}"
+    hint = "Connect to the place where it lies first: StoragePool.connectStorageServer."
+
+
+class StoragePoolWrongMaster(Problem):
+    code, status, text = 324, 409, "storage domain {domain} is not the master of pool {pool}: {reason}"
+    hint = "Name the pool's present master and its version."
+
+
+class SpmStatusError(Problem):
+    code, status, text = 654, 409, "this host is not in charge of the pool of storage domain {domain}"
+    hint = "Take charge first: StoragePool.spmStart."
+
+
+class SpmStartError(Problem):
+    code, status, text = 650, 409, "this host cannot take charge of storage pool {pool}: {reason}"
+    hint = "Only one host may change a pool; leases see to that, or there is only one host."
+
+
+class IsSpm(Problem):
+    code, status, text = 656, 409, "this host is in charge of storage pool {pool}"
+    hint = "Give that up first: StoragePool.spmStop."
+
+
+# ---- volumes ---------------------------------------------------------------------------------------------------------
+
+
+class VolumeDoesNotExist(Problem):
+    code, status, text = 201, 404, "there is no volume {volume} in image {image}"
+    hint = "`vdsmsh disk info {image}` shows the volumes of an image."
+
+
+class VolumeAlreadyExists(Problem):
+    code, status, text = 212, 409, "there is a volume {volume} already in image {image}"
+    hint = "Use another id."
+
+
+class CannotCloneVolume(Problem):
+    code, status, text = 217, 422, "volume {volume} cannot go on from {parent}: {reason}"
+    hint = "A new volume is of the format COW and goes on from the last legal volume of its image."

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from ._verb import Needs
 from .access import Privilege
-from .types import END, HostPath, Input, MacAddress, VmName
+from .types import END, HostPath, Input, MacAddress, Uuid, VmName
 
 Word = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}" + END, description="Letters, digits and _ . + -.")
@@ -88,6 +88,9 @@ class Disk(Input, frozen=True, kw_only=True):
 
     path: DiskSource
     format: Annotated[DiskFormat | None, Meta(description="Of a file: raw unless said.")] = None
+    volume: Annotated[
+        Uuid | None, Meta(description="Of a disk of the storage: which of its volumes must be the one written to.")
+    ] = None
     bus: DiskBus = DiskBus.VIRTIO
     read_only: bool = False
 

@@ -90,6 +90,22 @@ class Storage(Section, frozen=True, kw_only=True):
     repository: Annotated[
         Directory, Meta(description="Where pools and domains are linked together, as managers look for them.")
     ] = ""
+    prepared: Annotated[
+        Directory, Meta(description="Where images in use are linked; empty: storage in run_directory.")
+    ] = ""
+
+
+class Transfers(Section, frozen=True, kw_only=True):
+    """Disk images up and down over HTTPS, by ovirt-imageio, for clients with a ticket."""
+
+    listen: Annotated[
+        Text,
+        Meta(
+            description="The address to listen on; empty: REST's, and where that has none, this host alone. Other"
+            " hosts are served with REST's certificates only."
+        ),
+    ] = ""
+    port: Annotated[int, Meta(ge=1, le=65534, description="The port there.")] = 54322
 
 
 class Rest(Section, frozen=True, kw_only=True):
@@ -275,6 +291,7 @@ class Config(Section, frozen=True, kw_only=True):
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
     storage: Storage = Storage()
+    transfers: Transfers = Transfers()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
     xmlrpc: Xmlrpc = Xmlrpc()
@@ -296,6 +313,9 @@ class Config(Section, frozen=True, kw_only=True):
         return Path(self.daemon.state_directory) / "db"
 
 
+_IMAGES = ("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv")
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """The usual places for whoever runs the daemon."""
@@ -309,19 +329,23 @@ class Place:
     repository: Path
 
     @staticmethod
+    def of_root() -> Place:
+        """The system's."""
+        return Place(
+            root=True,
+            config=Path("/etc/vdsm/vdsmd.toml"),
+            state=Path("/var/lib/vdsm"),
+            run=Path("/run/vdsm"),
+            images=_IMAGES,
+            storage=("/srv", "/var/lib/vdsm/storage"),
+            repository=Path("/rhev/data-center"),
+        )
+
+    @staticmethod
     def of_process() -> Place:
         """For root the system's, for others the XDG directories."""
-        system = ("/var/lib/vdsm/images", "/var/lib/libvirt/images", "/srv")
         if os.geteuid() == 0:
-            return Place(
-                root=True,
-                config=Path("/etc/vdsm/vdsmd.toml"),
-                state=Path("/var/lib/vdsm"),
-                run=Path("/run/vdsm"),
-                images=system,
-                storage=("/srv", "/var/lib/vdsm/storage"),
-                repository=Path("/rhev/data-center"),
-            )
+            return Place.of_root()
         home = Path.home()
         data = _xdg("XDG_DATA_HOME", home / ".local/share") / "vdsm"
         return Place(
@@ -329,7 +353,7 @@ class Place:
             config=_xdg("XDG_CONFIG_HOME", home / ".config") / "vdsm/vdsmd.toml",
             state=_xdg("XDG_STATE_HOME", home / ".local/state") / "vdsm",
             run=_runtime(home) / "vdsm",
-            images=(*system, f"{data}", f"{home}"),
+            images=(*_IMAGES, f"{data}", f"{home}"),
             storage=(f"{data}", f"{home}"),
             repository=data / "data-center",
         )
@@ -403,6 +427,7 @@ def with_places(config: Config, place: Place) -> Config:
         storage=Storage(
             directories=config.storage.directories or list(place.storage),
             repository=config.storage.repository or f"{place.repository}",
+            prepared=config.storage.prepared or f"{run}/storage",
         ),
         rest=replace(
             rest,

@@ -6,23 +6,33 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vdsm.contract.vm_params import VmParams
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.ports.images import Images
+from vdsm.core.ports.leases import Leases
 from vdsm.core.ports.links import Links
 from vdsm.core.ports.machine import Machine
+from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.transfers import ImageServers, Transfers
 from vdsm.core.vm import build, xml
 from vdsm.drivers.simulated import Faults, SimulatedHypervisor, SimulatedImages
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
+from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.mounts import SimulatedMounts
+from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 
 from .config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from vdsm.drivers.imageio import Door
 
 SIMULATED = uuid.UUID("5d1c7b43-0f5f-4d5e-9d0a-6f6c1d1f6a10")  # name space: a simulated machine keeps its id
 
@@ -35,25 +45,61 @@ class Drivers:
     links: Links
     files: Files
     disks: DiskImages
+    mounts: Mounts
+    leases: Leases
+    transfers: Transfers
+    servers: ImageServers
 
     async def close(self) -> None:
+        await self.transfers.close()
+        await self.servers.close()
+        await self.leases.close()
         await self.files.close()
+        self.mounts.close()
         self.disks.close()
         await self.machine.close()
         await self.links.close()
 
 
 def real(config: Config) -> Drivers:
-    """libvirt, QEMU's tools and the Linux this runs on."""
-    from vdsm.drivers.filesystem import LinuxFiles
+    """libvirt, QEMU's tools and the Linux this runs on. Raises ConfigError."""
+    from vdsm.drivers.filesystem import LinuxFiles, LinuxMounts
+    from vdsm.drivers.imageio import ImageioTransfers
     from vdsm.drivers.libvirt import LibvirtHypervisor
     from vdsm.drivers.linux.machine import LinuxMachine
     from vdsm.drivers.netlink.links import LinuxLinks
-    from vdsm.drivers.qemu import QemuDisks, QemuImages
+    from vdsm.drivers.qemu import QemuDisks, QemuImages, QemuServers
+    from vdsm.drivers.sanlock import SanlockLeases
 
     # The run directory is emptied when the host boots, and so is what was found out about KVM.
-    hypervisor = LibvirtHypervisor(config.libvirt.uri, cache_dir=Path(config.daemon.run_directory))
-    return Drivers(hypervisor, QemuImages(), LinuxMachine(), LinuxLinks(), LinuxFiles(), QemuDisks())
+    run = Path(config.daemon.run_directory)
+    try:
+        transfers = ImageioTransfers(run / "imageio", _door(config))
+    except ValueError as error:
+        raise ConfigError(f"[transfers] listen: {error}") from None
+    return Drivers(
+        LibvirtHypervisor(config.libvirt.uri, cache_dir=run),
+        QemuImages(),
+        LinuxMachine(),
+        LinuxLinks(),
+        LinuxFiles(),
+        QemuDisks(),
+        LinuxMounts(),
+        SanlockLeases(),
+        transfers,
+        QemuServers(run / "nbd"),
+    )
+
+
+def _door(config: Config) -> Door:
+    """Where images come and go: with REST's certificates if REST has a TLS port."""
+    from vdsm.drivers.imageio import Door
+
+    host = config.transfers.listen or config.rest.listen or "127.0.0.1"
+    if not config.rest.listen:
+        return Door(host=host, port=config.transfers.port)
+    rest = config.rest
+    return Door(host=host, port=config.transfers.port, key_file=rest.key, cert_file=rest.certificate, ca_file=rest.ca)
 
 
 async def simulated(config: Config, machines: int) -> Drivers:
@@ -73,11 +119,16 @@ async def simulated(config: Config, machines: int) -> Drivers:
         await hypervisor.start(vm_id, paused=False)
     hypervisor.faults = faults  # only now: the machines themselves are there whatever is broken
     tree = Tree()
+    disks = SimulatedDisks(tree, faults)
     return Drivers(
         hypervisor,
         SimulatedImages(faults),
         SimulatedMachine(),
         SimulatedLinks(),
         SimulatedFiles(tree, faults),
-        SimulatedDisks(tree, faults),
+        disks,
+        SimulatedMounts(tree, faults),
+        SimulatedLeases(faults=faults),
+        SimulatedTransfers(faults),
+        SimulatedServers(disks, faults),
     )

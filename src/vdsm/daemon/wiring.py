@@ -20,11 +20,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
 from vdsm.core.steps import Operations
-from vdsm.core.storage.catalog import Catalog
-from vdsm.core.storage.disk import Disks
-from vdsm.core.storage.operations import StorageOperations
-from vdsm.core.storage.repository import Repository
-from vdsm.core.storage.storage import Storage
+from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
@@ -64,18 +60,18 @@ class House:
         self.tokens = Tokens(store.tokens)
         self._table = Table(drivers.hypervisor, self.journal, owner)
         operations = VmOperations(drivers.hypervisor, self._table)
-        self._repository = Repository(drivers.files, store.storage, self.journal, config.storage.repository)
-        catalog = Catalog(drivers.files, self._repository)
-        storage_operations = StorageOperations(drivers.files, drivers.disks, self._repository, self.journal)
-        files = AllowedFiles(drivers.images, config.vm.directories, catalog.places)
+        storage = config.storage
+        places = Settings(storage.directories, storage.repository, storage.prepared)
+        self._storage = StorageParts(
+            drivers.files, drivers.disks, store.storage, self.journal, places, lambda object_id: vms.users(object_id)
+        )
+        files = AllowedFiles(drivers.images, config.vm.directories, self._storage.catalog.places)
         surroundings = Surroundings(drivers.machine, drivers.links)
-        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, catalog)
-        disks = Disks(drivers.files, self._repository, catalog, storage_operations, vms.users)
-        storage = Storage(drivers.files, self._repository, storage_operations, vms.users, config.storage.directories)
+        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
         self.bridge = LocalBridge(
-            [vms, disks, storage, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
+            [vms, *self._storage.services, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
             journal=self.journal,
             locks=locks,
@@ -83,7 +79,7 @@ class House:
             keys=store.keys,
             meter=self.metrics,
         )
-        self._operations = Operations(operations, storage_operations, disks, storage, self.tokens)
+        self._operations = Operations(operations, *self._storage.operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
 
     async def open(self) -> None:
@@ -102,8 +98,8 @@ class House:
             await self._tasks.load(self._operations)
             opened.push_async_callback(self._table.close)
             await self._table.open()
-            opened.push_async_callback(self._repository.close)
-            await self._repository.open()
+            opened.push_async_callback(self._storage.close)
+            await self._storage.open()
             self._tasks.recover(self._able())
             self._show_gauges()
             self._opened = opened.pop_all()
@@ -118,7 +114,7 @@ class House:
     async def _able(self) -> None:
         """When what tasks need is there."""
         await self._table.loaded()
-        await self._repository.loaded()
+        await self._storage.loaded()
 
     async def count_start(self) -> int:
         """The number of this start of the daemon. Raises StateUnavailable."""

@@ -24,6 +24,8 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by: str = ""  # the field that says which of `cases` it is, else `type`
     cases: dict[str, str] = {}
     type: str = ""
+    words: dict[str, str] = {}  # of an enumeration: a number or old word, and today's
+    member: str = ""  # of a struct that says nothing but this member, in the place of which a text may stand
 
     @property
     def is_map(self) -> bool:
@@ -111,11 +113,30 @@ class Forms:
         return _listed(self.of(form[0]))
 
     def _shaped(self, shape: Shape) -> Convert:
+        if shape.words:
+            return _worded(shape.words)
+        if shape.member:
+            return _alone(shape.member)
         if shape.by:
             return _cased(shape.by, {case: self.of(name) for case, name in shape.cases.items()}, self.of(shape.type))
         if shape.is_map:
             return _mapped(self.of(shape.each))
         return _fielded({name: self.of(form) for name, form in shape.fields.items()}, shape.fill, shape.drop)
+
+
+def _worded(words: Mapping[str, str]) -> Convert:
+    def put(value: Plain) -> Plain:
+        scalar = isinstance(value, (str, int)) and not isinstance(value, bool)
+        return words.get(str(value), value) if scalar else clean(value)
+
+    return put
+
+
+def _alone(member: str) -> Convert:
+    def put(value: Plain) -> Plain:
+        return value[member] if type(value) is dict and set(value) == {member} else clean(value)
+
+    return put
 
 
 def _listed(convert: Convert) -> Convert:

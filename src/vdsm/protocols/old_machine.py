@@ -128,11 +128,12 @@ def _drive(drive: Given, made: Given, words: MachineWords, path: str) -> None:
         return
     if kind != "disk":
         raise DialectError(f"a {kind!r} drive is not offered", f"$.vmParams.{path}.device")
+    file = file or drive.get("imageID") or ""
     if not file:
-        raise DialectError(
-            "a disk is given by its path; volumes of storage domains are not offered", f"$.vmParams.{path}"
-        )
+        raise DialectError("a disk is given by its path, or by its imageID", f"$.vmParams.{path}")
     disk: Given = {"path": file}
+    if volume := drive.get("volumeID"):
+        disk["volume"] = volume
     for old, new, known in (
         ("format", "format", words.disk_formats),
         ("iface", "bus", words.disk_buses),

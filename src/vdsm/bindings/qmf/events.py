@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 
 from vdsm.contract.codec import to_shown
+from vdsm.contract.errors import Problem
 from vdsm.contract.events import EventFilter, EventRecord, Gap
 from vdsm.contract.events import Severity as Grade
 from vdsm.core.bridge import Bridge
@@ -18,8 +20,11 @@ from .schema import GAP, SEVERITIES, Schemata
 from .types import to_wire
 from .voice import Voice
 
+log = logging.getLogger(__name__)
+
 _WINDOW = 256  # events that the broker has not confirmed yet
 _AGAIN = 0.05  # seconds
+_TROUBLE_S = 10.0
 _PATIENCE_S = 0.5  # by then it is known whether a connection broke
 
 
@@ -44,6 +49,14 @@ class EventStream:
         if self._open:
             self.last = min(self._open) - 1  # nobody knows whether the broker had them
             self._open.clear()
+        while True:
+            try:
+                await self._follow()
+            except Problem as problem:  # the disk does not give what the memory no longer has
+                log.warning("events cannot be told on the bus: %s", problem)
+            await asyncio.sleep(_TROUBLE_S)
+
+    async def _follow(self) -> None:
         async for item in self._bridge.subscribe(EventFilter(), self._audience, since=self.last):
             number, event = self._event(item)
             await self._tell(number, event)

@@ -48,7 +48,7 @@ class Requests:
         if not message.reply_to:
             self.complain(message, "it wants an answer and says not where to")
             return
-        sender = message.user_id or message.reply_to
+        sender = message.user_id or ""  # reply addresses are free: they would be a way around the limit
         if len(self._working) >= self._options.max_requests or self._senders[sender] >= self._options.max_calls:
             self._say(message, [self._fault(message, fault_of(TooBusy(what="requests over the bus"), self._agent))])
             return

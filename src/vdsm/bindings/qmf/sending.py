@@ -14,7 +14,7 @@ from vdsm.protocols.amqp import Message
 log = logging.getLogger(__name__)
 
 _AGAIN = 0.5  # seconds; by then it is known whether a connection broke
-_GIVE_UP = 30.0  # seconds; the console has given up by then, or asks again
+_GIVE_UP = 10.0  # seconds; the console has given up by then, or asks again
 
 
 async def deliver(bus: Bus, where: Target, messages: Sequence[Message]) -> bool:

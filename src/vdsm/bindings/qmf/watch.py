@@ -57,6 +57,7 @@ class Watch:
         """For ever."""
         while True:
             began = time.monotonic()
+            self._wanted.clear()
             if self._voice.heard:
                 await self._look()
             await asyncio.sleep(max(_REST_S, _REST * (time.monotonic() - began)))
@@ -67,7 +68,6 @@ class Watch:
                 pass
 
     async def _look(self) -> None:
-        self._wanted.clear()
         everything, self._everything = self._everything, False
         try:
             found = await self._objects.read(self._kind, self._audience)

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 
-from vdsm.contract.errors import HostUnreachable, Problem
+from vdsm.contract.errors import Problem
 from vdsm.contract.events import EventFilter, Gap
 
 from .console import Console
@@ -70,6 +70,6 @@ async def _follow_into(
                     since = item.until if isinstance(item, Gap) else item.id
         except Problem as problem:
             on_cut(host, str(problem))
-            if not (problem.retryable or isinstance(problem, HostUnreachable)):
+            if not problem.retryable:
                 return
         await asyncio.sleep(LONGEST_PAUSE)

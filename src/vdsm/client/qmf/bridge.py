@@ -60,5 +60,8 @@ class RemoteBridge:
     def subscribe(
         self, wanted: EventFilter, caller: object, *, since: int | None = None
     ) -> AsyncIterator[EventRecord | Gap]:
-        """Events of that host after the id `since`, for ever, across cuts between us. Raises Problem."""
-        return follow(self._console, self._host, wanted, since=since)
+        """Events of that host after the id `since`, for ever, across cuts between us. Raises Problem.
+
+        Also of one that is not there yet: they begin when it is.
+        """
+        return follow(self._console, self._host, wanted, since=since, patient=True)

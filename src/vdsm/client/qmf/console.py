@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -27,16 +28,18 @@ from vdsm.protocols.qmf2.model import (
     Query,
     QueryAnswer,
 )
-from vdsm.protocols.qmf2.predicates import EVERYTHING
+from vdsm.protocols.qmf2.predicates import EVERYTHING, Predicate, equal
 
-from .hosts import Change, Hosts, KnownHost, State, Unknown
+from .hosts import Change, Hosts, KnownHost, State, Unknown, text_of
 from .requests import Answer, Requests
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY = 0.5  # seconds between two looks at who has gone silent
-LOCATE_AGAIN = 1.0  # seconds after which a host that is looked for is called again
-QUIET = 0.25  # seconds without a new host after which all who hear us are taken to have answered
+LOCATE_FIRST, LOCATE_LONGEST = 1.0, 10.0  # seconds after which a host that is looked for is called again
+QUIET = 1.0  # seconds without an answer after which all who hear us are taken to have answered
+LONGEST_NAME = 200  # characters of a name that hosts are asked for
+ONE_BY_ONE = 40  # hosts are asked by name, so that the others need not answer; more are asked all together
 
 EventHandler = Callable[[Sequence[Event]], None]
 
@@ -52,6 +55,7 @@ class Console:
         self._hearers: dict[str, list[EventHandler]] = {}
         self._ager: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # a host was found
+        self._unheard: set[str] = set()  # agents that have said nothing yet since the bus came up
         self.down_for = ""  # why the bus is down, if it is
         self.hosts.watch(self._changed)
 
@@ -88,13 +92,13 @@ class Console:
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
 
-    def locate(self) -> None:
-        """Ask every host to say that it is there."""
+    def locate(self, where: Predicate = EVERYTHING) -> None:
+        """Ask the hosts whose attributes are so to say that they are there; they then also tell all they have."""
         if self._bus.reply_address is not None:
-            self._send(Topic(names.LOCATE_KEY), writing.locate(EVERYTHING, self._bus.reply_address))
+            self._send(Topic(names.LOCATE_KEY), writing.locate(where, self._bus.reply_address))
 
     async def discover(self, seconds: float) -> None:
-        """Return when the hosts that are there have answered: none new came for a while, or `seconds` are over."""
+        """Return when the hosts that are there have answered: none came for a while, or `seconds` are over."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + seconds
         self.locate()
@@ -107,20 +111,26 @@ class Console:
                 return
             quiet = QUIET
 
-    async def find(self, text: str, seconds: float) -> KnownHost:
-        """The host of that name or id, or the one whose name or id begins so. Raises Unknown."""
+    async def find(self, text: str, seconds: float | None) -> KnownHost:
+        """The host of that name or id, or the one whose name or id begins so. Raises Unknown.
+
+        `seconds`: None for as long as it takes.
+        """
         loop = asyncio.get_running_loop()
-        ends = loop.time() + seconds
+        ends = None if seconds is None else loop.time() + seconds
+        pause = LOCATE_FIRST
         while True:
             try:
                 return self.hosts.find(text)
             except Unknown:
-                if (left := ends - loop.time()) <= 0:
+                left = LOCATE_LONGEST if ends is None else ends - loop.time()
+                if left <= 0:
                     raise
             self._news.clear()
-            self.locate()
+            self.locate(called(text[:LONGEST_NAME]))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), min(LOCATE_AGAIN, left))
+                await asyncio.wait_for(self._news.wait(), min(pause, left))
+            pause = min(pause * 2, LOCATE_LONGEST)
 
     # ---- questions -------------------------------------------------------------------------------------------------
 
@@ -151,9 +161,11 @@ class Console:
         host = self.hosts.get(agent)
         if not self._bus.up:
             return f"the bus is down: {self.down_for}" if self.down_for else "the bus is down"
-        if host is None or host.state is State.SILENT:
-            return f"it has been silent for {host.age(time.monotonic()):.0f} s" if host else "it was never heard"
-        return ""
+        if host is None:
+            return "it was never heard"
+        if host.state is State.SILENT:
+            return f"it has been silent for {host.age(time.monotonic()):.0f} s"
+        return "its daemon was stopped" if text_of(host.attributes, "state") == "stopping" else ""
 
     def _send(self, where: Target, message: Message) -> bool:
         # A host believes only what the broker has checked, and the broker checks only what is said.
@@ -183,6 +195,9 @@ class Console:
                 log.warning("dropped what says it is from %.80s: it came as %.80s", said.agent, message.subject)
             case Heartbeat():
                 self.hosts.hear(said.attributes, now)
+                if said.agent in self._unheard:  # a broker forgets what it had for somebody who was away
+                    self._unheard.discard(said.agent)
+                    self._requests.nudge(said.agent)
                 self._hand_over(said.agent, ())
                 if said.located:
                     self._news.set()
@@ -202,8 +217,15 @@ class Console:
     def _came_up(self) -> None:
         self.down_for = ""
         self.hosts.forgive(time.monotonic())
-        self.locate()
+        self._unheard = {host.agent for host in self.hosts}
         self._requests.nudge()
+        self._news.set()
+        # What the hosts that are followed told meanwhile is missed: the answer says how far they are.
+        concerned = {*(agent for agent, handlers in self._hearers.items() if handlers), *self._requests.agents()}
+        if len(concerned) > ONE_BY_ONE:
+            self.locate()
+        elif concerned:
+            self.locate(Predicate(["or", *(equal("_name", agent) for agent in sorted(concerned))]))
 
     def _went_down(self, reason: str) -> None:
         self.down_for = reason
@@ -218,6 +240,21 @@ class Console:
             await asyncio.sleep(LOOK_EVERY)
             if self._bus.up:  # otherwise it is we who do not hear
                 self.hosts.pass_time(time.monotonic())
+
+
+def called(text: str) -> Predicate:
+    """Whether a host's name or id is `text`, or begins so."""
+    beginning = re.escape(text)
+    return Predicate(
+        [
+            "or",
+            equal("_name", text),
+            equal("_instance", text),
+            equal("hostName", text),
+            ["re_match", "_instance", ["quote", beginning]],
+            ["re_match", "hostName", ["quote", beginning]],
+        ]
+    )
 
 
 def _is_own(agent: str, key: str | None) -> bool:

@@ -39,26 +39,33 @@ Cut = Callable[[str], None]
 
 
 async def follow(
-    console: Console, host: str, wanted: EventFilter, *, since: int | None = None, on_cut: Cut | None = None
+    console: Console,
+    host: str,
+    wanted: EventFilter,
+    *,
+    since: int | None = None,
+    on_cut: Cut | None = None,
+    patient: bool = False,
 ) -> AsyncGenerator[Item, None]:
     """Events of the host of that name after the id `since` (0: the oldest kept; None: from now on), for ever.
 
-    Across cuts and restarts, of which `on_cut` is told. Raises Problem, but only at first.
+    Across cuts and restarts, of which `on_cut` is told. Raises Problem; that a host cannot be reached only at first,
+    and if `patient` not even then.
     """
-    known = await calls.find(console, host)
+    known = await (console.find(host, None) if patient else calls.find(console, host))
     journal, news = _Journal(console, known, wanted), _News(known)
+    position, begun, pause = since, patient, FIRST_PAUSE
     with console.hearing(known.agent, news.heard):
-        position = await journal.newest() if since is None else since
-        begun, pause = since is None, FIRST_PAUSE
         while True:
             news.caught_up()
             try:
+                position = await journal.newest() if position is None else position
                 async for reached, item in journal.read(position):
                     position, begun, pause = reached, True, FIRST_PAUSE
                     if item is not None:
                         yield item
             except Problem as problem:
-                if not begun or not (problem.retryable or isinstance(problem, HostUnreachable)):
+                if not begun or not problem.retryable:
                     raise
                 if on_cut is not None and pause == FIRST_PAUSE:
                     on_cut(str(problem))

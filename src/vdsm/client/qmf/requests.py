@@ -51,6 +51,10 @@ class Requests:
     def __len__(self) -> int:
         return len(self._asked)
 
+    def agents(self) -> set[str]:
+        """Those that have not answered yet."""
+        return {pending.agent for pending in self._asked}
+
     async def ask(
         self, agent: str, send: Callable[[str], bool], seconds: float | None, lost: Callable[[], str]
     ) -> Sequence[Answer]:

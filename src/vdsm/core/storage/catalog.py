@@ -10,8 +10,9 @@ from typing import NamedTuple
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import DiskUnusable, NoSuchDisk
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage_words import VolumeStatus
+from vdsm.contract.storage_words import BLANK, VolumeStatus
 from vdsm.contract.vm_params import DiskFormat
+from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
 
 from . import chains, layout
@@ -34,14 +35,29 @@ class Found(NamedTuple):
     def name(self) -> str:
         return chains.name_of(self.image)
 
+    @property
+    def directory(self) -> str:
+        return f"{self.domain.directory}/{layout.image(self.image.id)}"
+
     def volume_path(self, volume_id: str) -> str:
         return f"{self.domain.directory}/{layout.volume(self.image.id, volume_id)}"
+
+    def file(self, volume_id: str) -> ImageFile:
+        """A volume of a sound chain, with those it goes on from."""
+        meta = self.image.volumes[volume_id]
+        return ImageFile(
+            path=self.volume_path(volume_id),
+            format=DISK_FORMATS[meta.format],
+            backing=None if meta.parent == BLANK else self.file(meta.parent),
+            lane=self.domain.id,
+        )
 
 
 class Usable(NamedTuple):
     """What a machine needs of a disk."""
 
     disk_id: str
+    volume_id: str
     path: str
     format: DiskFormat
 
@@ -124,7 +140,7 @@ class Catalog:
         if status is not VolumeStatus.OK:
             raise DiskUnusable(disk=found.name, reason=reason)
         top = chain_of(found)[0]
-        return Usable(found.image.id, found.volume_path(top), DISK_FORMATS[found.image.volumes[top].format])
+        return Usable(found.image.id, top, found.volume_path(top), DISK_FORMATS[found.image.volumes[top].format])
 
 
 def chain_of(found: Found) -> list[str]:

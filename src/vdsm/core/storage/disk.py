@@ -160,12 +160,7 @@ class Disks:
         await self._repository.writable(found.domain.id)
         for machine in self._users(disk_id):
             raise DiskInUse(disk=found.name, vm=machine)
-        # Nothing is undone: what may be half removed must not come back under its name.
-        await ctx.run(
-            Step(f"take {found.name} out of the storage", self._do.retire(found.domain.id, disk_id, found.name)),
-            Step(f"remove the data of {found.name}", self._do.erase(found.domain.id, disk_id)),
-            about=disk_id,
-        )
+        await ctx.run(*self._do.removal(found.domain.id, disk_id, found.name), about=disk_id)
 
 
 def _summary(found: Found) -> DiskSummary:

@@ -18,9 +18,10 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
-from vdsm.core.steps import operation
+from vdsm.core.steps import Step, operation
 
 from . import chains, domain_meta, layout, volume_meta
+from .catalog import Catalog, Found
 from .domain_meta import DomainMeta
 from .formats import DISK_FORMATS
 from .lines import is_uuid
@@ -41,8 +42,11 @@ _FILES = {
 class StorageOperations:
     """The operations; the services decide, these do."""
 
-    def __init__(self, files: Files, images: DiskImages, repository: Repository, journal: Journal) -> None:
+    def __init__(
+        self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog, journal: Journal
+    ) -> None:
         self._files = files
+        self._catalog = catalog
         self._images = images
         self._repository = repository
         self._journal = journal
@@ -74,6 +78,18 @@ class StorageOperations:
             raise StorageDomainNotEmpty(domain=domain_id, count=len(held))
         await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
         await self._files.remove(root, domain_id)
+
+    @operation("storage.erase_domain")
+    async def erase_domain(self, root: str, domain_id: str) -> None:
+        """With all that is in it; the metadata first, so that no half of a domain looks whole."""
+        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
+        await self._files.remove(root, domain_id)
+
+    @operation("storage.write_domain")
+    async def write_domain(self, root: str, meta: DomainMeta) -> None:
+        """Its metadata is this from now on."""
+        await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
+        await self._repository.refresh(meta.uuid)
 
     @operation("storage.connect")
     async def connect(self, connection: Connection) -> None:
@@ -112,13 +128,36 @@ class StorageOperations:
             return
         inside = layout.volume(meta.image, volume_id)
         await self._files.remove(domain.root, domain.path(inside))  # half of one, of before a crash
+        file = await self._file(domain, volume_id, meta)
         await self._images.create(
-            ImageFile(path=f"{domain.directory}/{inside}", format=DISK_FORMATS[meta.format], lane=domain.id),
+            file,
             meta.capacity,
             preallocate=meta.allocation is VolumeAllocation.PREALLOCATED,
+            backing_name=meta.parent if file.backing else "",
         )
         with contextlib.suppress(FileExists):
             await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
+
+    async def _file(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> ImageFile:
+        """Of a volume that is being made; its parent is there."""
+        backing: ImageFile | None = None
+        if meta.parent != BLANK and (image := await self._catalog.image(domain, meta.image)) is not None:
+            backing = Found(domain, image).file(meta.parent)
+        path = f"{domain.directory}/{layout.volume(meta.image, volume_id)}"
+        return ImageFile(path=path, format=DISK_FORMATS[meta.format], backing=backing, lane=domain.id)
+
+    @operation("volume.add_bitmaps")
+    async def add_bitmaps(self, volume_id: str, meta: VolumeMeta, as_parent: bool, names: list[str]) -> None:
+        """Those named, and with `as_parent` those its parent has."""
+        domain = await self._repository.writable(meta.domain)
+        file = await self._file(domain, volume_id, meta)
+        there = {bitmap.name for bitmap in (await self._images.info(file)).bitmaps}
+        wanted = dict.fromkeys(names, 0)
+        if as_parent and file.backing is not None:
+            wanted |= {b.name: b.granularity for b in (await self._images.info(file.backing)).bitmaps}
+        for name, granularity in wanted.items():
+            if name not in there:
+                await self._images.add_bitmap(file, name, granularity=granularity)
 
     @operation("volume.commit")
     async def commit(self, volume_id: str, meta: VolumeMeta) -> None:
@@ -129,6 +168,14 @@ class StorageOperations:
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
             if meta.parent == BLANK:
                 self._tell(DiskCreated, domain, meta.image, chains.alias(meta) or meta.image)
+
+    @operation("volume.describe")
+    async def describe(self, volume_id: str, meta: VolumeMeta) -> None:
+        """Its metadata is this from now on."""
+        domain = await self._repository.writable(meta.domain)
+        if await self._has_meta(domain, meta.image, volume_id):
+            path = domain.path(layout.meta(meta.image, volume_id))
+            await self._files.replace(domain.root, path, volume_meta.encode(meta))
 
     @operation("volume.discard")
     async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
@@ -159,6 +206,23 @@ class StorageOperations:
         self._journal.publish(event, flow_id=flow.current.get())
 
     # ---- images ----------------------------------------------------------------------------------------------------
+
+    def removal(self, domain_id: str, image_id: str, name: str) -> list[Step]:
+        """Nothing is undone: what may be half removed must not come back under its name."""
+        return [
+            Step(f"take {name} out of the storage", self.retire(domain_id, image_id, name)),
+            Step(f"remove the data of {name}", self.erase(domain_id, image_id)),
+        ]
+
+    @operation("image.link")
+    async def link_image(self, directory: str, link: str, target: str) -> None:
+        await self._files.make_directory("/", f"{directory}/{link.rpartition('/')[0]}".lstrip("/"))
+        await self._files.make_symlink(directory, link, target)
+
+    @operation("image.unlink")
+    async def unlink_image(self, directory: str, link: str) -> None:
+        with contextlib.suppress(FileMissing):
+            await self._files.remove(directory, link)
 
     @operation("image.retire")
     async def retire(self, domain_id: str, image_id: str, name: str) -> None:

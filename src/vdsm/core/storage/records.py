@@ -32,6 +32,7 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     domains: dict[str, StorageDomainStatus]
     in_charge: bool  # whether this host is the one that may change it
     leases: bool
+    lver: int = -1  # how often a host has taken charge
 
 
 @dataclass(frozen=True, slots=True)

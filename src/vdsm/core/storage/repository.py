@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import msgspec
 
 from vdsm.contract.errors import Problem
-from vdsm.contract.errors_domains import StorageDomainDoesNotExist, StorageUnusable
+from vdsm.contract.errors_domains import SpmStatusError, StorageDomainDoesNotExist, StoragePoolUnknown
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.storage import StorageState
@@ -160,6 +160,9 @@ class Repository:
         connection = msgspec.structs.replace(connection, known=known)
         await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
         self._connections[connection.root] = connection
+        for domain in [d for d in self if d.root == connection.root and d.id not in known]:
+            del self._domains[domain.id]
+            self._tell(domain, _GONE)
         for domain in found:
             self._set(Domain(domain.id, domain.name, connection, domain.meta, domain.fault))
 
@@ -182,20 +185,29 @@ class Repository:
 
     # ---- pools -----------------------------------------------------------------------------------------------------
 
-    def pools(self) -> list[PoolRecord]:
-        return list(self._pools.values())
-
     def pool_of(self, domain_id: str) -> PoolRecord | None:
         return next((pool for pool in self._pools.values() if domain_id in pool.domains), None)
 
     async def writable(self, domain_id: str) -> Domain:
-        """A usable domain of a pool this host is in charge of. Raises StorageDomainDoesNotExist, StorageUnusable."""
+        """A usable domain of a pool this host is in charge of.
+
+        Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
+        """
         domain = await self.usable(domain_id)
         pool = self.pool_of(domain_id)
         if pool is None or not pool.in_charge:
-            reason = "it belongs to no pool here" if pool is None else "this host is not in charge of its pool"
-            raise StorageUnusable(domain=domain.name or domain.id, reason=reason)
+            raise SpmStatusError(domain=domain.name or domain.id)
         return domain
+
+    def pool(self, pool_id: str) -> PoolRecord | None:
+        return self._pools.get(pool_id)
+
+    def connected(self, pool_id: str) -> PoolRecord:
+        """Raises StoragePoolUnknown."""
+        try:
+            return self._pools[pool_id]
+        except KeyError:
+            raise StoragePoolUnknown(pool=pool_id) from None
 
     async def connect_pool(self, pool: PoolRecord) -> None:
         await self._link_pool(pool)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import os.path
 import uuid
-from collections.abc import Sequence
 
 from vdsm.contract import storage
 from vdsm.contract.errors import Problem
@@ -14,7 +13,6 @@ from vdsm.contract.errors_domains import (
     StorageDomainAlreadyExists,
     StorageDomainDoesNotExist,
     StorageInUse,
-    StoragePathRefused,
     StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
@@ -26,12 +24,13 @@ from vdsm.contract.storage_words import (
     StorageDomainType,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import FileKind, Files, Space
+from vdsm.core.ports.files import Files, Space
 from vdsm.core.steps import Step, operation
 
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .operations import StorageOperations
+from .places import LocalPlaces
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
@@ -39,21 +38,19 @@ _HOST_ID = 1  # of the only host
 
 
 class Storage:
-    """`directories` are those below which local storage may be made."""
-
     def __init__(
         self,
         files: Files,
         repository: Repository,
         operations: StorageOperations,
         users: Users,
-        directories: Sequence[str],
+        places: LocalPlaces,
     ) -> None:
         self._files = files
         self._repository = repository
         self._do = operations
         self._users = users
-        self._directories = [os.path.realpath(d) for d in directories]
+        self._places = places
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -159,24 +156,13 @@ class Storage:
         await ctx.run(*steps, about=storage_id)
 
     async def _place(self, path: str) -> Connection:
-        """Where a local path really is. Raises StoragePathRefused."""
-        root = await asyncio.to_thread(os.path.realpath, path)  # in a thread, since a mount may hang
-        if not any(root == allowed or root.startswith(f"{allowed}/") for allowed in self._directories):
-            self._refuse(path, "it is outside the directories that this host offers for storage")
-        for other in self._repository.connections():
-            if root == other.root:
-                raise StorageDomainAlreadyExists(domain=f"{', '.join(other.known.values())} in {path}, which is in use")
-            if root.startswith(f"{other.root}/") or other.root.startswith(f"{root}/"):
-                self._refuse(path, f"storage at {other.remote} overlaps it")
-        try:
-            if (await self._files.status("/", root.lstrip("/"))).kind is not FileKind.DIRECTORY:
-                self._refuse(path, "it is no directory")
-        except FileMissing:
-            pass
-        return Connection(type=StorageDomainType.LOCALFS, remote=root, root=root)
-
-    def _refuse(self, path: str, reason: str) -> None:
-        raise StoragePathRefused(directory=path, reason=reason, allowed=", ".join(self._directories))
+        """Where a local path that is not in use really is. Raises StoragePathRefused, StorageDomainAlreadyExists."""
+        connection = await self._places.find(path)
+        if connection.root in {other.root for other in self._repository.connections()}:
+            raise StorageDomainAlreadyExists(
+                domain=f"{', '.join(connection.known.values())} in {path}, which is in use"
+            )
+        return connection
 
     async def _lying_in(self, connection: Connection) -> list[Domain]:
         """The domains, also damaged ones, in a directory that may not be there."""
@@ -203,4 +189,5 @@ def _own_pool(meta: DomainMeta) -> PoolRecord:
         domains=dict(meta.pool.domains),
         in_charge=True,
         leases=False,
+        lver=0,
     )

@@ -156,6 +156,8 @@ class Vms:
             found = await self._catalog.for_machine(path)
             if disk.format not in (None, found.format):
                 raise CannotCreateVM(reason=f"disk {path} is of the format {found.format}; leave the format out")
+            if disk.volume not in (None, found.volume_id):
+                raise CannotCreateVM(reason=f"disk {path} is written to in its volume {found.volume_id}")
             path, image_format = found.path, found.format
         path = await self._files.admit(path, image_format)
         await self._claim(ctx, path)

@@ -45,22 +45,37 @@ CONSOLE_LIMITS = Limits(items=4_194_304, size=67_108_864)
 
 def outgoing(value: object, depth: int = 0) -> object:
     """The value as every peer can take it. Raises Unsendable."""
+    # Answers have thousands of values, nearly all of them of these types and fit as they are.
+    if type(value) is str:
+        return value if len(value) <= MAX_TEXT and value.isascii() else _outgoing_text(value)
+    if type(value) is int:
+        return value if _LEAST <= value <= _MOST else _outgoing_int(value)
+    if type(value) in _FIT:
+        return value
     if depth > MAX_DEPTH:
         raise Unsendable(f"a value nested more than {MAX_DEPTH} deep, or one that holds itself, cannot be sent")
-    match value:
-        case None | bool() | float() | UUID():
-            return value
-        case str():
-            return _outgoing_text(value)
-        case int():
-            return _outgoing_int(value)
-        case bytes() | bytearray() | memoryview():
-            return bytes(value)
-        case Mapping():
-            return {outgoing_key(key): outgoing(one, depth + 1) for key, one in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [outgoing(one, depth + 1) for one in value]
+    if type(value) is dict or isinstance(value, Mapping):
+        below = depth + 1
+        return {
+            key if type(key) is str and len(key) <= MAX_KEY and key.isascii() else outgoing_key(key):
+            outgoing(one, below)
+            for key, one in value.items()
+        }  # fmt: skip
+    if isinstance(value, list | tuple | set | frozenset):
+        return [outgoing(one, depth + 1) for one in value]
+    if isinstance(value, str):
+        return _outgoing_text(value)
+    if isinstance(value, int):
+        return _outgoing_int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
     raise Unsendable(f"a {type(value).__name__} cannot be sent over AMQP")
+
+
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_FIT = frozenset({type(None), bool, float, UUID, bytes})
 
 
 def outgoing_key(key: object) -> str:
@@ -91,44 +106,58 @@ def _outgoing_int(value: int) -> object:
 
 def incoming(value: object, limits: Limits) -> Any:
     """Plain values, and text wherever it can be: AMQP 0-10 peers send theirs as binary. Raises Unacceptable."""
-    return _Intake(limits).take(value, 0)
+    intake = _Intake(limits)
+    taken = intake.take(value, 0)
+    intake.check()
+    return taken
 
 
 class _Intake:
+    """Counts as it goes; what it counts is in memory already, so it may be checked a little later."""
+
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._items = 0
         self._size = 0
 
     def take(self, value: object, depth: int) -> object:
-        match value:
-            case None | bool() | UUID():
-                return value
-            case str():
-                self._count(len(value))
-                return str.__str__(value)
-            case int():
-                return int(value)
-            case float():
-                return float(value)
-            case bytes() | bytearray() | memoryview():
-                return self._take_binary(bytes(value))
-            case Mapping():
-                self._enter(len(value), depth)
-                return {self._take_key(key): self.take(one, depth + 1) for key, one in value.items()}
-            case list() | tuple():
-                self._enter(len(value), depth)
-                return [self.take(one, depth + 1) for one in value]
+        if type(value) is str:
+            self._size += len(value)
+            return value
+        if type(value) in _AS_IT_IS:
+            return value
+        if type(value) is dict or isinstance(value, Mapping):
+            self._enter(len(value), depth)
+            below = depth + 1
+            taken = {
+                key if type(key) is str else self._take_key(key): self.take(one, below) for key, one in value.items()
+            }
+            self._size += sum(map(len, taken))
+            return taken
+        if isinstance(value, list | tuple):
+            self._enter(len(value), depth)
+            return [self.take(one, depth + 1) for one in value]
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._take_binary(bytes(value))
+        if isinstance(value, str):
+            return self.take(str.__str__(value), depth)
+        for plain in (int, float):
+            if isinstance(value, plain):
+                return plain(value)
         raise Unacceptable(f"a value of the type {type(value).__name__} is not taken")
 
+    def check(self) -> None:
+        if self._size > self._limits.size:
+            raise Unacceptable(f"a message holds more than {self._limits.size} bytes of text; send less at a time")
+
     def _take_key(self, key: object) -> str:
-        taken = self.take(key, 0)
+        taken = incoming(key, self._limits)
         if not isinstance(taken, str):
             raise Unacceptable(f"the keys of a map are texts, not {taken!r:.40}")
         return taken
 
     def _take_binary(self, raw: bytes) -> str | bytes:
-        self._count(len(raw))
+        self._size += len(raw)
         try:
             return raw.decode()
         except UnicodeDecodeError:
@@ -140,8 +169,7 @@ class _Intake:
             raise Unacceptable(f"a value is nested more than {self._limits.depth} deep; send a flatter one")
         if self._items > self._limits.items:
             raise Unacceptable(f"a message has more than {self._limits.items} values; send less at a time")
+        self.check()
 
-    def _count(self, size: int) -> None:
-        self._size += size
-        if self._size > self._limits.size:
-            raise Unacceptable(f"a message holds more than {self._limits.size} bytes of text; send less at a time")
+
+_AS_IT_IS = frozenset({type(None), bool, int, float, UUID})

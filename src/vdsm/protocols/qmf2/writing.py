@@ -8,7 +8,6 @@ exchange; how a broker is told of either is the transport's part.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from uuid import UUID
 
 from vdsm.protocols.amqp import Message, UInt
 from vdsm.protocols.amqp010 import encode_list, encode_map
@@ -203,13 +202,15 @@ def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list
     return encode_map(body) if isinstance(body, dict) else encode_list(body)
 
 
-def _count(value: object) -> int:
-    match value:
-        case dict():
-            return 1 + len(value) + sum(map(_count, value.values()))
-        case list():
-            return 1 + sum(map(_count, value))
-    return 1
+def _count(value: dict[str, object] | list[object]) -> int:
+    total = len(value)
+    inner: Iterable[object] = value
+    if isinstance(value, dict):
+        total, inner = 2 * total, value.values()
+    for one in inner:
+        if isinstance(one, dict | list):
+            total += _count(one)
+    return total
 
 
 def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
@@ -228,15 +229,10 @@ def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
 
 def _estimate(value: object) -> int:
     """The bytes of a value on the wire, roughly and rather too many."""
-    match value:
-        case str():
-            return 5 + len(value.encode(errors="replace"))
-        case bytes():
-            return 5 + len(value)
-        case dict():
-            return 9 + sum(_estimate(key) + _estimate(one) for key, one in value.items())
-        case list() | tuple() | set() | frozenset():
-            return 9 + sum(_estimate(one) for one in value)
-        case UUID():
-            return 17
-    return 9
+    if isinstance(value, str):
+        return 5 + (len(value) if value.isascii() else 4 * len(value))
+    if isinstance(value, dict):
+        return 9 + sum([5 + len(key) + _estimate(one) for key, one in value.items()])
+    if isinstance(value, list | tuple | set | frozenset):
+        return 9 + sum([_estimate(one) for one in value])
+    return 5 + len(value) if isinstance(value, bytes) else 17

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images: disks in the words of managers, each a directory of volumes."""
+
+from __future__ import annotations
+
+from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
+from . import events as ev
+from ._verb import Kind, verb
+from .access import Privilege
+from .storage_words import DomainId, ImageId, PoolId, VolumeId
+from .types import Output
+
+NOUN = "Image"
+
+_READS = (
+    ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.NoSuchDisk, es.StorageBroken, es.PathEscapes,
+    e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
+_CHANGES = (
+    *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.ObjectBusy, e.StateUnavailable,
+)  # fmt: skip
+
+
+class PreparedImageInfo(Output, frozen=True, kw_only=True):
+    """Where a prepared image is found on this host."""
+
+    path: str
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/delete",
+    raises=(*_CHANGES, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+)  # fmt: skip
+def delete(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Remove an image with all its volumes. There is no way back.
+
+    `postZero` and `discard` are for block storage: a file system gives nobody what was in a removed file.
+    """
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /images/{image_id}/volumes", raises=_READS,
+)  # fmt: skip
+def get_volumes(image_id: ImageId, storagepool_id: PoolId, storagedomain_id: DomainId) -> list[VolumeId]:
+    """The volumes of an image."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/prepare",
+    raises=(*_READS, ed.VolumeDoesNotExist, ed.DiskUnusable, es.StorageReadOnly, e.ObjectBusy),
+)  # fmt: skip
+def prepare(
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId,
+    *,
+    allow_illegal: bool = False,
+) -> PreparedImageInfo:
+    """Make an image ready to be read and written on this host, and say where."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/teardown",
+    raises=(*_READS, es.StorageReadOnly, e.ObjectBusy),
+)  # fmt: skip
+def teardown(
+    storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId | None = None
+) -> None:
+    """Take back what `Image.prepare` did. Not prepared is fine."""

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storage domains, each a directory of images, in the words of managers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
+from . import events as ev
+from ._verb import Kind, Wire, verb
+from .access import Privilege
+from .storage_pool import MasterVersion, PoolName, RemotePath
+from .storage_words import (
+    DomainId,
+    ImageId,
+    PoolId,
+    StorageDomainImageClass,
+    StorageDomainRole,
+    StorageDomainType,
+    VolumeId,
+)
+from .types import Bytes, Output
+
+NOUN = "StorageDomain"
+
+_FILES = (
+    es.FileMissing, es.FileExists, es.PathEscapes, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.StorageBroken,
+    e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
+_KNOWN = (*_FILES, ed.StorageDomainDoesNotExist, ed.StorageUnusable)
+_CHANGES = (*_KNOWN, e.ObjectBusy, e.StateUnavailable)
+_POOLED = (*_CHANGES, ed.StoragePoolUnknown, ed.SpmStatusError, ed.StorageDomainNotInPool)
+
+
+class StorageDomainInfo(Output, frozen=True, kw_only=True):
+    """A domain as its metadata tells it."""
+
+    uuid: DomainId
+    name: str
+    type: StorageDomainType
+    class_: StorageDomainImageClass = msgspec.field(name="class")
+    role: StorageDomainRole
+    version: int
+    pool: list[PoolId]
+    master_ver: int = msgspec.field(name="master_ver")
+    spm_id: int = msgspec.field(name="spm_id")
+    lver: int
+    block_size: int = msgspec.field(name="block_size")
+    alignment: int
+    remote_path: str
+    leases: bool  # whether sanlock keeps other hosts from what this one uses
+
+
+class StorageDomainStats(Output, frozen=True, kw_only=True):
+    """How much room there is. The numbers on metadata are those of block storage; files have none of them."""
+
+    disktotal: Bytes
+    diskfree: Bytes
+    mdavalid: bool = True
+    mdathreshold: bool = True
+    mdasize: int = 0
+    mdafree: int = 0
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}",
+    command="domain create",
+    raises=(*_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted), emits=(ev.StorageStatus,),
+)  # fmt: skip
+def create(
+    storagedomain_id: DomainId,
+    domain_type: StorageDomainType,
+    type_args: RemotePath,
+    name: PoolName,
+    domain_class: StorageDomainImageClass = StorageDomainImageClass.DATA,
+    version: Annotated[int, Meta(ge=5, le=5)] = 5,
+    block_size: Annotated[int, Meta(ge=0, le=4096)] = 512,
+    max_hosts: Annotated[int, Meta(ge=1, le=2000)] = 250,
+) -> None:
+    """Make a domain in a place this host is connected to. It belongs to no pool yet."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/format",
+    command="domain format",
+    raises=(*_CHANGES, ed.StorageDomainNotEmpty, ed.StorageDomainAlreadyAttached), emits=(ev.StorageStatus,),
+)  # fmt: skip
+def format(storagedomain_id: DomainId, auto_detach: bool = False) -> None:  # noqa: A001 the published name
+    """Remove a domain without images that belongs to no pool. There is no way back.
+
+    A domain with images stays: delete those first.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/attach",
+    command="domain attach", raises=(*_POOLED, ed.StorageDomainAlreadyAttached),
+)  # fmt: skip
+def attach(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
+    """Let a domain belong to a pool."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/detach",
+    command="domain detach",
+    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable),
+)  # fmt: skip
+def detach(
+    storagedomain_id: DomainId,
+    storagepool_id: PoolId,
+    master_sd_id: Annotated[DomainId | None, Wire("masterSdUUID")] = None,
+    master_version: MasterVersion = 0,
+    *,
+    force: bool = False,
+) -> None:
+    """Let a domain belong to no pool. What is in it stays. The master of a pool cannot be detached."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/activate",
+    command="domain activate", raises=_POOLED,
+)  # fmt: skip
+def activate(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
+    """Let an attached domain be used. Active already is fine."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/deactivate",
+    command="domain deactivate",
+    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable),
+)  # fmt: skip
+def deactivate(
+    storagedomain_id: DomainId,
+    storagepool_id: PoolId,
+    master_sd_id: Annotated[DomainId | None, Wire("masterSdUUID")] = None,
+    master_version: MasterVersion = 0,
+) -> None:
+    """Let an active domain be used no more. It stays attached."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}",
+    command="domain info", raises=_KNOWN,
+)  # fmt: skip
+def get_info(storagedomain_id: DomainId) -> StorageDomainInfo:
+    """A domain, read anew."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}/stats",
+    command="domain stats", raises=_KNOWN,
+)  # fmt: skip
+def get_stats(storagedomain_id: DomainId) -> StorageDomainStats:
+    """How much room a domain has."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}/images",
+    command="domain images", raises=_KNOWN,
+)  # fmt: skip
+def get_images(storagedomain_id: DomainId) -> list[ImageId]:
+    """The images of a domain."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}/volumes",
+    command="domain volumes", raises=_KNOWN,
+)  # fmt: skip
+def get_volumes(
+    storagedomain_id: DomainId, storagepool_id: PoolId | None = None, image_id: ImageId | None = None
+) -> list[VolumeId]:
+    """The volumes of a domain, or of one of its images."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}/validate",
+    command="domain validate", raises=_KNOWN,
+)  # fmt: skip
+def validate(storagedomain_id: DomainId) -> None:
+    """Refuse a domain that cannot be used."""

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Storage pools: the domains that belong together, and the one host that may change them."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
+from . import events as ev
+from ._verb import Kind, Wire, verb
+from .access import Privilege
+from .storage_words import DomainId, PoolId, StorageDomainStatus, StorageDomainType
+from .types import END, Bytes, Input, Output, Secret, Text, Uuid
+
+NOUN = "StoragePool"
+
+_FILES = (
+    es.FileMissing, es.FileExists, es.PathEscapes, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.StorageBroken,
+    e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
+_CHANGES = (*_FILES, e.ObjectBusy, e.StateUnavailable, ed.StorageDomainDoesNotExist, ed.StorageUnusable)
+_POOL = (*_CHANGES, ed.StoragePoolUnknown)
+
+MasterId = Annotated[DomainId, Wire("masterSdUUID")]
+MasterVersion = Annotated[int, Meta(ge=0, le=2**31)]
+HostId = Annotated[int, Meta(ge=1, le=2000, description="This host's number among those of the pool.")]
+LeaseSeconds = Annotated[int, Meta(ge=1, le=86_400, description="Seconds; for domains with leases.")]
+PoolName = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{0,160}" + END, description="One line of text.")]
+RemotePath = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00-\x1f\x7f]{1,4096}" + END,
+        description="A directory of this host, or of a server as in server:/export.",
+        examples=["/srv/vm"],
+    ),
+]
+
+
+class SpmRole(enum.StrEnum):
+    """How this host stands to a pool."""
+
+    FREE = "Free"
+    CONTEND = "Contend"
+    SPM = "SPM"  # in charge: it alone may change the pool
+
+
+class StoragePoolStatus(enum.StrEnum):
+    CONNECTED = "connected"
+    UNINITIALIZED = "uninitialized"
+
+
+class ConnectionRef(Input, frozen=True, kw_only=True):
+    """A place where domains lie. Which fields count depends on the type; a local one has only its directory."""
+
+    id: Uuid
+    connection: RemotePath
+    port: Text = ""
+    iqn: Text = ""
+    portal: Text = ""
+    user: Text = ""
+    password: Secret | None = None
+    tpgt: Text = ""
+    initiator_name: Text = ""
+    iface_name: Text = ""
+    net_iface_name: Text = ""
+    ipv6_enabled: bool = msgspec.field(name="ipv6_enabled", default=False)
+    vfs_type: Text = msgspec.field(name="vfs_type", default="")
+    mnt_options: Text = msgspec.field(name="mnt_options", default="")
+    protocol_version: Text = msgspec.field(name="protocol_version", default="")
+    timeout: int | None = None
+    retrans: int | None = None
+
+
+class ConnectionStatus(Output, frozen=True, kw_only=True):
+    """What came of one connection: 0, or the code of a problem."""
+
+    id: Uuid
+    status: int
+
+
+class SpmStatus(Output, frozen=True, kw_only=True):
+    """Which host is in charge of a pool."""
+
+    spm_status: SpmRole
+    spm_id: int  # of the host in charge; -1: none
+    spm_lver: int  # how often some host has taken charge; -1: none ever
+
+
+class StoragePoolInfo(Output, frozen=True, kw_only=True):
+    """A pool as its master domain tells it."""
+
+    name: str
+    type: StorageDomainType
+    master_uuid: DomainId = msgspec.field(name="master_uuid")
+    master_ver: int = msgspec.field(name="master_ver")
+    spm_id: int = msgspec.field(name="spm_id")
+    lver: int
+    version: str
+    domains: str  # <id>:<status>,...
+    isoprefix: str
+    pool_status: StoragePoolStatus = msgspec.field(name="pool_status")
+
+
+class DomainAlert(Output, frozen=True, kw_only=True):
+    code: int
+    message: str
+
+
+class StoragePoolDomainInfo(Output, frozen=True, kw_only=True):
+    """A domain of a pool."""
+
+    status: StorageDomainStatus
+    version: int
+    diskfree: Bytes | None = None
+    disktotal: Bytes | None = None
+    alerts: list[DomainAlert] = []
+    isoprefix: str = ""
+
+
+class StoragePoolFullInfo(Output, frozen=True, kw_only=True):
+    info: StoragePoolInfo
+    dominfo: dict[DomainId, StoragePoolDomainInfo]
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/servers",
+    command="pool connect-server", raises=(e.ObjectBusy,), emits=(ev.StorageStatus,),
+)  # fmt: skip
+def connect_storage_server(
+    storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
+) -> list[ConnectionStatus]:
+    """Make places where domains lie known to this host. Each has a status of its own.
+
+    This host connects to local directories (LOCALFS).
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="DELETE /pools/{storagepool_id}/servers",
+    command="pool disconnect-server", raises=(e.ObjectBusy,), emits=(ev.StorageStatus,),
+)  # fmt: skip
+def disconnect_storage_server(
+    storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
+) -> list[ConnectionStatus]:
+    """Let go of places. Each has a status of its own; one whose domains are in use stays."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}",
+    command="pool create", raises=(*_CHANGES, ed.StoragePoolAlreadyExists, ed.StorageDomainAlreadyAttached),
+)  # fmt: skip
+def create(
+    storagepool_id: PoolId,
+    name: PoolName,
+    master_sd_id: MasterId,
+    master_version: MasterVersion,
+    domain_list: list[DomainId],
+    lock_renewal_interval_sec: LeaseSeconds = 5,
+    lease_time_sec: LeaseSeconds = 60,
+    io_op_timeout_sec: LeaseSeconds = 10,
+    lease_retries: Annotated[int, Meta(ge=0, le=100)] = 3,
+) -> None:
+    """Make a pool of unattached domains, one of them its master. The host is not connected to it by that."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/connect",
+    command="pool connect", raises=(*_CHANGES, ed.StoragePoolMasterNotFound, ed.StoragePoolWrongMaster),
+)  # fmt: skip
+def connect(
+    storagepool_id: PoolId,
+    host_id: HostId,
+    scsi_key: Text,
+    master_sd_id: MasterId,
+    master_version: MasterVersion,
+    domain_dict: dict[DomainId, StorageDomainStatus] | None = None,
+) -> None:
+    """Use a pool, from now on and after each restart. Connected already is fine: then its domains are what counts."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/disconnect",
+    command="pool disconnect", raises=(*_POOL, ed.IsSpm, ed.StorageInUse, e.HypervisorUnavailable),
+)  # fmt: skip
+def disconnect(storagepool_id: PoolId, host_id: HostId, scsi_key: Text, *, remove: bool = False) -> None:
+    """Use a pool no more. The host must not be in charge of it; not connected is fine."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/destroy",
+    command="pool destroy", raises=(*_POOL, ed.SpmStatusError, ed.StorageInUse, e.HypervisorUnavailable),
+)  # fmt: skip
+def destroy(storagepool_id: PoolId, host_id: HostId, scsi_key: Text) -> None:
+    """Take a pool apart: its domains belong to none afterwards. What is in them stays."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /pools/{storagepool_id}",
+    command="pool info", raises=(ed.StoragePoolUnknown,),
+)  # fmt: skip
+def get_info(storagepool_id: PoolId) -> StoragePoolFullInfo:
+    """A pool and its domains."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /pools/{storagepool_id}/spm",
+    command="pool spm", raises=(ed.StoragePoolUnknown,),
+)  # fmt: skip
+def get_spm_status(storagepool_id: PoolId) -> SpmStatus:
+    """Whether this host is in charge of a pool."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/spm/start",
+    command="pool spm-start", raises=(*_POOL, ed.SpmStartError),
+)  # fmt: skip
+def spm_start(
+    storagepool_id: PoolId,
+    prev_id: Annotated[int, Meta(ge=-1, le=2000)] = -1,
+    prev_lver: Annotated[int, Meta(ge=-1)] = -1,
+    enable_scsi_fencing: bool = False,
+    max_host_id: HostId = 250,
+    dom_version: Annotated[int, Meta(ge=0, le=5)] = 5,
+) -> None:
+    """Take charge of a pool. Of one of local directories, which has no leases, this is only this host's word."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/spm/stop",
+    command="pool spm-stop", raises=_POOL,
+)  # fmt: skip
+def spm_stop(storagepool_id: PoolId) -> None:
+    """Give up charge of a pool. Not in charge is fine."""

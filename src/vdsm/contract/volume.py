@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes: the files of an image, each the whole disk or what changed since its parent."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
+from . import events as ev
+from ._verb import Kind, Wire, verb
+from .access import Privilege
+from .storage_words import (
+    BLANK,
+    Capacity,
+    Description,
+    DiskContentType,
+    DomainId,
+    ImageId,
+    PoolId,
+    VolumeAllocation,
+    VolumeFormat,
+    VolumeId,
+    VolumeLegality,
+    VolumeRole,
+    VolumeStatus,
+)
+from .types import Bytes, Output, Uuid
+
+NOUN = "Volume"
+
+_READS = (
+    ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.VolumeDoesNotExist, es.StorageBroken, es.PathEscapes,
+    e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
+_CHANGES = (
+    *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ImageOperationFailed,
+    es.ImageVerificationError, e.ObjectBusy, e.StateUnavailable,
+)  # fmt: skip
+
+
+class VolumeInfo(Output, frozen=True, kw_only=True):
+    """A volume as its metadata and its file tell it."""
+
+    uuid: VolumeId
+    image: ImageId
+    domain: DomainId
+    pool: PoolId
+    parent: VolumeId
+    children: list[VolumeId]
+    description: str
+    disktype: DiskContentType
+    format: VolumeFormat
+    alloc_type: VolumeAllocation
+    voltype: VolumeRole
+    legality: VolumeLegality
+    status: VolumeStatus
+    generation: int
+    sequence: int
+    capacity: Bytes
+    truesize: Bytes
+    apparentsize: Bytes
+    ctime: int  # seconds since 1970
+    mtime: int = 0  # not kept since version 5
+
+
+class VolumeSizeInfo(Output, frozen=True, kw_only=True):
+    """What a volume's file takes, and how long it is."""
+
+    truesize: Bytes
+    apparentsize: Bytes
+
+
+class QemuImageInfo(Output, frozen=True, kw_only=True):
+    """What a volume's file says of itself; of a raw one there is nothing but its size."""
+
+    format: str
+    virtualsize: Bytes
+    clustersize: int | None = None
+    backingfile: str | None = None
+    compat: str | None = None
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}",
+    raises=(*_CHANGES, ed.VolumeAlreadyExists, ed.CannotCloneVolume, ed.DiskUnusable, ed.DiskInUse,
+            e.HypervisorUnavailable),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def create(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    size: Capacity,
+    vol_format: VolumeFormat,
+    preallocate: VolumeAllocation,
+    disk_type: DiskContentType,
+    desc: Description,
+    src_image_id: Annotated[ImageId, Wire("srcImgUUID")] = BLANK,
+    src_volume_id: Annotated[VolumeId, Wire("srcVolUUID")] = BLANK,
+    *,
+    initial_size: Annotated[int, Meta(ge=0, description="Bytes; for block storage.")] | None = None,
+    add_bitmaps: bool = False,
+    legal: bool = True,
+    sequence: Annotated[int, Meta(ge=0, le=2**32 - 1)] = 0,
+    bitmap: Uuid | None = None,
+) -> VolumeInfo:
+    """Make a volume: the first of an image, or, with `srcVolUUID`, one that goes on from the image's last.
+
+    A volume with a parent is of the format COW, and at least as large. `addBitmaps` lets it record changes where its
+    parent does; `bitmap` names one more such record.
+    """
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /volumes/{volume_id}", raises=_READS,
+)  # fmt: skip
+def get_info(volume_id: VolumeId, storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId) -> VolumeInfo:
+    """One volume."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /volumes/{volume_id}/size", raises=_READS,
+)  # fmt: skip
+def get_size(
+    volume_id: VolumeId, storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId
+) -> VolumeSizeInfo:
+    """How much a volume takes."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /volumes/{volume_id}/image",
+    raises=(*_READS, es.ImageOperationFailed, es.ImageVerificationError),
+)  # fmt: skip
+def get_qemu_image_info(
+    volume_id: VolumeId, storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId
+) -> QemuImageInfo:
+    """What a volume's file says of itself, opened as what its metadata says it is."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/description",
+    raises=_CHANGES,
+)  # fmt: skip
+def set_description(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    description: Description,
+) -> None:
+    """Give a volume another description."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/legality",
+    raises=_CHANGES,
+)  # fmt: skip
+def set_legality(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    legality: VolumeLegality,
+) -> None:
+    """Say whether a volume's data may be used."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/refresh",
+    raises=_READS,
+)  # fmt: skip
+def refresh(volume_id: VolumeId, storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId) -> None:
+    """See what another host changed. Files are always seen as they are: this only finds out whether it is there."""

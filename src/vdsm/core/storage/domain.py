@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs on storage domains: what they check and which steps they take."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from vdsm.contract import storage_domain
+from vdsm.contract.errors_domains import (
+    CannotDetachMasterStorageDomain,
+    StorageDomainAlreadyAttached,
+    StorageDomainAlreadyExists,
+    StorageDomainDoesNotExist,
+    StorageDomainFSNotMounted,
+    StorageDomainNotInPool,
+    StorageInUse,
+)
+from vdsm.contract.errors_storage import FileMissing
+from vdsm.contract.storage_domain import StorageDomainInfo, StorageDomainStats
+from vdsm.contract.storage_words import (
+    BLANK,
+    StorageDomainImageClass,
+    StorageDomainStatus,
+    StorageDomainType,
+)
+from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.files import Files
+from vdsm.core.steps import Step
+
+from . import domain_meta
+from .catalog import Catalog
+from .disk import Users
+from .domain_meta import DomainMeta, PoolMeta
+from .operations import StorageOperations
+from .records import Connection, Domain, PoolRecord
+from .repository import Repository
+
+
+class Domains:
+    def __init__(
+        self, files: Files, repository: Repository, catalog: Catalog, operations: StorageOperations, users: Users
+    ) -> None:
+        self._files = files
+        self._repository = repository
+        self._catalog = catalog
+        self._do = operations
+        self._users = users
+
+    # ---- looking ---------------------------------------------------------------------------------------------------
+
+    @handles(storage_domain.get_info)
+    async def get_info(self, ctx: Context, storagedomain_id: str) -> StorageDomainInfo:
+        meta = (await self._repository.refresh(storagedomain_id)).metadata()
+        pool = self._repository.pool_of(storagedomain_id)
+        in_charge = pool is not None and pool.in_charge
+        return StorageDomainInfo(
+            uuid=meta.uuid,
+            name=meta.description,
+            type=meta.type,
+            class_=meta.domain_class,
+            role=meta.role,
+            version=domain_meta.VERSION,
+            pool=list(meta.pools),
+            master_ver=meta.master_version,
+            spm_id=pool.host_id if pool and in_charge else domain_meta.NO_HOST,
+            lver=pool.lver if pool and in_charge else -1,
+            block_size=meta.block_size,
+            alignment=meta.alignment,
+            remote_path=meta.remote_path,
+            leases=pool is not None and pool.leases,
+        )
+
+    @handles(storage_domain.get_stats)
+    async def get_stats(self, ctx: Context, storagedomain_id: str) -> StorageDomainStats:
+        space = await self._files.space((await self._repository.usable(storagedomain_id)).root)
+        return StorageDomainStats(disktotal=space.total, diskfree=space.available)
+
+    @handles(storage_domain.get_images)
+    async def get_images(self, ctx: Context, storagedomain_id: str) -> list[str]:
+        return sorted(await self._catalog.images(await self._repository.usable(storagedomain_id)))
+
+    @handles(storage_domain.get_volumes)
+    async def get_volumes(
+        self, ctx: Context, storagedomain_id: str, storagepool_id: str | None = None, image_id: str | None = None
+    ) -> list[str]:
+        images = await self._catalog.images(await self._repository.usable(storagedomain_id))
+        wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
+        return sorted(volume for image in wanted for volume in (*image.volumes, *image.faults))
+
+    @handles(storage_domain.validate)
+    async def validate(self, ctx: Context, storagedomain_id: str) -> None:
+        (await self._repository.refresh(storagedomain_id)).metadata()
+
+    # ---- making and removing ---------------------------------------------------------------------------------------
+
+    @handles(storage_domain.create)
+    async def create(
+        self,
+        ctx: Context,
+        storagedomain_id: str,
+        domain_type: StorageDomainType,
+        type_args: str,
+        name: str,
+        domain_class: StorageDomainImageClass = StorageDomainImageClass.DATA,
+        version: int = 5,
+        block_size: int = 512,
+        max_hosts: int = 250,
+    ) -> None:
+        await ctx.hold(f"domain:{storagedomain_id}")
+        connection = self._connection(domain_type, type_args)
+        await self._check_new(storagedomain_id, connection)
+        meta = DomainMeta(
+            uuid=storagedomain_id,
+            type=domain_type,
+            domain_class=domain_class,
+            description=name,
+            remote_path=connection.remote,
+            block_size=block_size or 512,
+        )
+        await ctx.run(
+            Step(
+                f"make storage domain {name}",
+                self._do.create_domain(connection.root, meta),
+                self._do.drop_domain(connection.root, storagedomain_id),
+            ),
+            Step("find it there", self._do.connect(connection)),
+            about=storagedomain_id,
+        )
+
+    def _connection(self, domain_type: StorageDomainType, remote: str) -> Connection:
+        for connection in self._repository.connections():
+            if connection.type is domain_type and remote.rstrip("/") in (connection.remote, connection.root):
+                return connection
+        raise StorageDomainFSNotMounted(remote=remote)
+
+    async def _check_new(self, domain_id: str, connection: Connection) -> None:
+        try:
+            raise StorageDomainAlreadyExists(domain=self._repository.find(domain_id).name or domain_id)
+        except StorageDomainDoesNotExist:
+            pass
+        try:
+            await self._files.status(connection.root, domain_id)
+        except FileMissing:
+            return
+        raise StorageDomainAlreadyExists(domain=f"something lies at {connection.root}/{domain_id}")
+
+    @handles(storage_domain.format)
+    async def format(self, ctx: Context, storagedomain_id: str, auto_detach: bool = False) -> None:
+        await ctx.hold(f"domain:{storagedomain_id}")
+        domain = self._repository.find(storagedomain_id)
+        meta = (await self._repository.refresh(storagedomain_id)).metadata()
+        steps: list[Step] = []
+        for pool_id in meta.pools:
+            pool = self._repository.pool(pool_id)
+            if not auto_detach or pool is None or not pool.in_charge or pool.master == domain.id:
+                raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool_id)
+            steps += await self._leave(pool, domain, meta)
+        self._check_users(domain)
+        # Nothing is undone: what may be half removed must not come back.
+        await ctx.run(
+            *steps,
+            Step(f"remove {domain.name or domain.id}", self._do.erase_domain(domain.root, domain.id)),
+            Step("see that it is gone", self._do.connect(domain.connection)),
+            about=storagedomain_id,
+        )
+
+    def _check_users(self, domain: Domain) -> None:
+        for machine in self._users(domain.id):
+            raise StorageInUse(domain=domain.name or domain.id, user=f"virtual machine {machine}")
+
+    # ---- in a pool -------------------------------------------------------------------------------------------------
+
+    @handles(storage_domain.attach)
+    async def attach(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
+        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
+        domain = await self._repository.refresh(storagedomain_id)
+        old = domain.metadata()
+        for other in old.pools:
+            if other != storagepool_id:
+                raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
+        new = replace(old, pools=(storagepool_id,))
+        again = self._do.write_domain(domain.root, old)
+        await ctx.run(
+            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new), again),
+            *await self._stand(pool, {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}),
+            about=storagedomain_id,
+        )
+
+    @handles(storage_domain.detach)
+    async def detach(
+        self,
+        ctx: Context,
+        storagedomain_id: str,
+        storagepool_id: str,
+        master_sd_id: str | None = None,
+        master_version: int = 0,
+        *,
+        force: bool = False,
+    ) -> None:
+        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
+        domain = await self._member(pool, storagedomain_id)
+        self._check_users(domain)
+        await ctx.run(*await self._leave(pool, domain, domain.metadata()), about=storagedomain_id)
+
+    async def _leave(self, pool: PoolRecord, domain: Domain, old: DomainMeta) -> list[Step]:
+        """Raises CannotDetachMasterStorageDomain."""
+        if pool.master == domain.id:
+            raise CannotDetachMasterStorageDomain(domain=domain.name)
+        left = {name: status for name, status in pool.domains.items() if name != domain.id}
+        again = self._do.write_domain(domain.root, old)
+        return [
+            *await self._stand(pool, left),
+            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=())), again),
+        ]
+
+    @handles(storage_domain.activate)
+    async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
+        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
+        domain = await self._member(pool, storagedomain_id)
+        statuses = {**pool.domains, domain.id: StorageDomainStatus.ACTIVE}
+        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+
+    @handles(storage_domain.deactivate)
+    async def deactivate(
+        self,
+        ctx: Context,
+        storagedomain_id: str,
+        storagepool_id: str,
+        master_sd_id: str | None = None,
+        master_version: int = 0,
+    ) -> None:
+        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
+        domain = await self._member(pool, storagedomain_id)
+        if pool.master == domain.id:
+            raise CannotDetachMasterStorageDomain(domain=domain.name)
+        self._check_users(domain)
+        statuses = {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}
+        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+
+    async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
+        """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
+        await ctx.hold(f"pool:{pool_id}", f"domain:{domain_id}")
+        pool = self._repository.connected(pool_id)
+        await self._repository.writable(pool.master)
+        return pool
+
+    async def _member(self, pool: PoolRecord, domain_id: str) -> Domain:
+        domain = await self._repository.usable(domain_id)
+        if domain_id not in pool.domains:
+            raise StorageDomainNotInPool(domain=domain.name, pool=pool.id)
+        return domain
+
+    async def _stand(self, pool: PoolRecord, domains: dict[str, StorageDomainStatus]) -> list[Step]:
+        """How the pool's domains stand from now on: in the master's metadata and on this host."""
+        master = await self._repository.usable(pool.master)
+        old = master.metadata()
+        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domains))
+        return [
+            Step(
+                "note it in the pool's master",
+                self._do.write_domain(master.root, new),
+                self._do.write_domain(master.root, old),
+            ),
+            Step(
+                "use the pool as it is now",
+                self._do.connect_pool(replace(pool, domains=domains)),
+                self._do.connect_pool(pool),
+            ),
+        ]

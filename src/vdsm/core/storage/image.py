@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs on images: what they check and which steps they take."""
+
+from __future__ import annotations
+
+from vdsm.contract import image
+from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, SpmStatusError, VolumeDoesNotExist
+from vdsm.contract.image import PreparedImageInfo
+from vdsm.contract.storage_words import VolumeStatus
+from vdsm.core.handlers import Context, handles
+from vdsm.core.steps import Step
+
+from .catalog import Catalog, Found
+from .disk import Users
+from .operations import StorageOperations
+from .repository import Repository
+
+
+class Images:
+    """`prepared` is the directory of links to images that are in use (published: /run/vdsm/storage)."""
+
+    def __init__(
+        self, repository: Repository, catalog: Catalog, operations: StorageOperations, users: Users, prepared: str
+    ) -> None:
+        self._repository = repository
+        self._catalog = catalog
+        self._do = operations
+        self._users = users
+        self._prepared = prepared
+
+    @handles(image.get_volumes)
+    async def get_volumes(self, ctx: Context, image_id: str, storagepool_id: str, storagedomain_id: str) -> list[str]:
+        found = await self._find(storagedomain_id, image_id)
+        return sorted((*found.image.volumes, *found.image.faults))
+
+    @handles(image.delete)
+    async def delete(
+        self,
+        ctx: Context,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        post_zero: bool = False,
+        force: bool = False,
+        discard: bool = False,
+    ) -> None:
+        await ctx.hold(f"disk:{image_id}")
+        domain = await self._repository.writable(storagedomain_id)
+        pool = self._repository.pool_of(storagedomain_id)
+        if pool is None or pool.id != storagepool_id:
+            raise SpmStatusError(domain=f"{domain.name} in pool {storagepool_id}")
+        found = await self._find(storagedomain_id, image_id)
+        for machine in self._users(image_id):
+            raise DiskInUse(disk=found.name, vm=machine)
+        await ctx.run(*self._do.removal(storagedomain_id, image_id, found.name), about=image_id)
+
+    @handles(image.prepare)
+    async def prepare(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str,
+        *,
+        allow_illegal: bool = False,
+    ) -> PreparedImageInfo:
+        await ctx.hold(f"disk:{image_id}")
+        found = await self._find(storagedomain_id, image_id)
+        if volume_id not in found.image.volumes:
+            raise VolumeDoesNotExist(volume=volume_id, image=image_id)
+        status, reason = found.image.status()
+        if status is VolumeStatus.INVALID or (status is VolumeStatus.ILLEGAL and not allow_illegal):
+            raise DiskUnusable(disk=image_id, reason=reason)
+        link = f"{storagedomain_id}/{image_id}"
+        step = Step("link it", self._do.link_image(self._prepared, link, found.directory))
+        await ctx.run(step)
+        return PreparedImageInfo(path=f"{self._prepared}/{link}/{volume_id}")
+
+    @handles(image.teardown)
+    async def teardown(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = None,
+    ) -> None:
+        await ctx.hold(f"disk:{image_id}")
+        link = f"{storagedomain_id}/{image_id}"
+        await ctx.run(Step("remove the link to it", self._do.unlink_image(self._prepared, link)))
+
+    async def _find(self, domain_id: str, image_id: str) -> Found:
+        domain = await self._repository.usable(domain_id)
+        found = await self._catalog.image(domain, image_id)
+        if found is None:
+            raise NoSuchDisk(disk=image_id)
+        return Found(domain, found)

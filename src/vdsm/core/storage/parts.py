@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything of storage, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from vdsm.core.journal import Journal
+from vdsm.core.ports.disks import DiskImages
+from vdsm.core.ports.files import Files
+from vdsm.core.ports.store import StorageLog
+
+from .catalog import Catalog
+from .disk import Disks, Users
+from .domain import Domains
+from .image import Images
+from .operations import StorageOperations
+from .places import LocalPlaces
+from .pool import Pools
+from .repository import Repository
+from .storage import Storage
+from .volume import Volumes
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where storage may be, and where links to it are kept."""
+
+    directories: Sequence[str]  # local storage may be below these
+    repository: str  # links to pools and domains
+    prepared: str  # links to images in use
+
+
+class StorageParts:
+    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after."""
+
+    def __init__(
+        self,
+        files: Files,
+        images: DiskImages,
+        storage_log: StorageLog,
+        journal: Journal,
+        settings: Settings,
+        users: Users,
+    ) -> None:
+        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.catalog = catalog = Catalog(files, repository)
+        do = StorageOperations(files, images, repository, catalog, journal)
+        places = LocalPlaces(files, repository, settings.directories)
+        disks = Disks(files, repository, catalog, do, users)
+        storage = Storage(files, repository, do, users, places)
+        volumes = Volumes(files, images, repository, catalog, do, users)
+        self.services: list[object] = [
+            disks,
+            storage,
+            volumes,
+            Images(repository, catalog, do, users, settings.prepared),
+            Domains(files, repository, catalog, do, users),
+            Pools(files, repository, do, places, users),
+        ]
+        self.operations: list[object] = [do, disks, storage, volumes]
+
+    async def open(self) -> None:
+        """Raises StateUnavailable."""
+        await self.repository.open()
+
+    async def loaded(self) -> None:
+        """See `Repository.loaded`."""
+        await self.repository.loaded()
+
+    async def close(self) -> None:
+        await self.repository.close()

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs on storage pools: what they check and which steps they take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from vdsm.contract import storage_pool
+from vdsm.contract.errors import Problem
+from vdsm.contract.errors_domains import (
+    IsSpm,
+    SpmStartError,
+    SpmStatusError,
+    StorageDomainAlreadyAttached,
+    StorageDomainDoesNotExist,
+    StorageInUse,
+    StoragePoolAlreadyExists,
+    StoragePoolMasterNotFound,
+    StoragePoolWrongMaster,
+    StorageTypeError,
+    StorageUnusable,
+)
+from vdsm.contract.storage_pool import (
+    ConnectionRef,
+    ConnectionStatus,
+    SpmRole,
+    SpmStatus,
+    StoragePoolDomainInfo,
+    StoragePoolFullInfo,
+    StoragePoolInfo,
+    StoragePoolStatus,
+)
+from vdsm.contract.storage_words import StorageDomainRole, StorageDomainStatus, StorageDomainType
+from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.files import Files
+from vdsm.core.steps import Step
+
+from . import domain_meta
+from .disk import Users
+from .domain_meta import DomainMeta, PoolMeta
+from .operations import StorageOperations
+from .places import LocalPlaces
+from .records import Connection, Domain, PoolRecord
+from .repository import Repository
+
+_NOBODY = -1
+
+
+class Pools:
+    def __init__(
+        self, files: Files, repository: Repository, operations: StorageOperations, places: LocalPlaces, users: Users
+    ) -> None:
+        self._files = files
+        self._repository = repository
+        self._do = operations
+        self._places = places
+        self._users = users
+
+    # ---- servers ---------------------------------------------------------------------------------------------------
+
+    @handles(storage_pool.connect_storage_server)
+    async def connect_storage_server(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        domain_type: StorageDomainType,
+        connection_params: list[ConnectionRef],
+    ) -> list[ConnectionStatus]:
+        codes: dict[str, int] = {}
+        wanted: dict[str, Connection] = {}
+        for ref in connection_params:
+            try:
+                wanted[ref.id] = await self._place(domain_type, ref)
+                await ctx.hold(f"storage-path:{wanted[ref.id].root}")
+            except Problem as problem:
+                codes[ref.id] = problem.code
+        try:
+            await ctx.run(
+                *(Step(f"connect to {c.remote}", self._do.connect(c), self._do.disconnect(c)) for c in wanted.values())
+            )
+        except Problem as problem:
+            codes |= dict.fromkeys(wanted, problem.code)
+        return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+
+    @handles(storage_pool.disconnect_storage_server)
+    async def disconnect_storage_server(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        domain_type: StorageDomainType,
+        connection_params: list[ConnectionRef],
+    ) -> list[ConnectionStatus]:
+        codes: dict[str, int] = {}
+        steps: list[Step] = []
+        for ref in connection_params:
+            try:
+                connection = await self._place(domain_type, ref)
+                await ctx.hold(f"storage-path:{connection.root}")
+                self._check_idle(connection)
+                steps.append(Step(f"disconnect from {connection.remote}", self._do.disconnect(connection)))
+            except Problem as problem:
+                codes[ref.id] = problem.code
+        await ctx.run(*steps)
+        return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+
+    async def _place(self, domain_type: StorageDomainType, ref: ConnectionRef) -> Connection:
+        """Raises StorageTypeError, StoragePathRefused, FileMissing."""
+        if domain_type is not StorageDomainType.LOCALFS:
+            raise StorageTypeError(type=domain_type)
+        connection = await self._places.find(ref.connection)
+        await self._files.status(connection.root)
+        return connection
+
+    def _check_idle(self, connection: Connection) -> None:
+        """Raises StorageInUse."""
+        for domain in self._repository:
+            if domain.root != connection.root:
+                continue
+            if pool := self._repository.pool_of(domain.id):
+                raise StorageInUse(domain=domain.name or domain.id, user=f"storage pool {pool.id}")
+
+    # ---- making and taking apart -----------------------------------------------------------------------------------
+
+    @handles(storage_pool.create)
+    async def create(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_list: list[str],
+        lock_renewal_interval_sec: int = 5,
+        lease_time_sec: int = 60,
+        io_op_timeout_sec: int = 10,
+        lease_retries: int = 3,
+    ) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        if self._repository.pool(storagepool_id) is not None:
+            raise StoragePoolAlreadyExists(pool=storagepool_id)
+        if master_sd_id not in domain_list:
+            raise StorageDomainDoesNotExist(domain=f"{master_sd_id} in the list of the pool's domains")
+        statuses = dict.fromkeys(domain_list, StorageDomainStatus.ATTACHED) | {master_sd_id: StorageDomainStatus.ACTIVE}
+        steps = []
+        for domain_id in statuses:
+            await ctx.hold(f"domain:{domain_id}")
+            domain = await self._repository.refresh(domain_id)
+            old = domain.metadata()
+            for other in old.pools:
+                raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
+            new = replace(
+                old,
+                pools=(storagepool_id,),
+                renewal_s=lock_renewal_interval_sec,
+                lease_s=lease_time_sec,
+                io_timeout_s=io_op_timeout_sec,
+                lease_retries=lease_retries,
+            )
+            if domain_id == master_sd_id:
+                pool = PoolMeta(description=name, domains=statuses)
+                new = replace(new, role=StorageDomainRole.MASTER, master_version=master_version, pool=pool)
+            steps.append(_rewrite(self._do, f"attach {domain.name}", domain, old, new))
+        await ctx.run(*steps, about=storagepool_id)
+
+    @handles(storage_pool.destroy)
+    async def destroy(self, ctx: Context, storagepool_id: str, host_id: int, scsi_key: str) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        pool = self._repository.connected(storagepool_id)
+        if not pool.in_charge:
+            raise SpmStatusError(domain=pool.master)
+        self._check_users(pool)
+        steps = [
+            Step("let go of the pool", self._do.disconnect_pool(pool.id), self._do.connect_pool(pool)),
+        ]
+        for domain_id in pool.domains:
+            domain = await self._repository.usable(domain_id)
+            old = domain.metadata()
+            new = replace(old, pools=(), pool=None, role=StorageDomainRole.REGULAR, master_version=0)
+            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, new))
+        await ctx.run(*steps, about=storagepool_id)
+
+    def _check_users(self, pool: PoolRecord) -> None:
+        """Raises StorageInUse."""
+        for domain_id in pool.domains:
+            for machine in self._users(domain_id):
+                raise StorageInUse(domain=domain_id, user=f"virtual machine {machine}")
+
+    # ---- using -----------------------------------------------------------------------------------------------------
+
+    @handles(storage_pool.connect)
+    async def connect(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        host_id: int,
+        scsi_key: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus] | None = None,
+    ) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        meta = await self._master(storagepool_id, master_sd_id, master_version)
+        old = self._repository.pool(storagepool_id)
+        new = PoolRecord(
+            id=storagepool_id,
+            host_id=host_id,
+            master=master_sd_id,
+            master_version=master_version,
+            domains=domain_dict or (dict(meta.pool.domains) if meta.pool else {}),
+            in_charge=old.in_charge if old else False,
+            leases=False,
+            lver=old.lver if old else _NOBODY,
+        )
+        undo = self._do.connect_pool(old) if old else self._do.disconnect_pool(new.id)
+        await ctx.run(Step(f"connect to pool {storagepool_id}", self._do.connect_pool(new), undo))
+
+    async def _master(self, pool_id: str, domain_id: str, version: int) -> DomainMeta:
+        """Raises StoragePoolMasterNotFound, StoragePoolWrongMaster."""
+        try:
+            meta = (await self._repository.refresh(domain_id)).metadata()
+        except (StorageDomainDoesNotExist, StorageUnusable) as problem:
+            raise StoragePoolMasterNotFound(domain=domain_id, pool=pool_id, reason=problem) from None
+        reason = ""
+        if pool_id not in meta.pools:
+            reason = "it does not belong to it"
+        elif meta.role is not StorageDomainRole.MASTER:
+            reason = "it is a regular domain"
+        elif meta.master_version != version:
+            reason = f"its version is {meta.master_version}, not {version}"
+        if reason:
+            raise StoragePoolWrongMaster(domain=domain_id, pool=pool_id, reason=reason)
+        return meta
+
+    @handles(storage_pool.disconnect)
+    async def disconnect(
+        self, ctx: Context, storagepool_id: str, host_id: int, scsi_key: str, *, remove: bool = False
+    ) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        steps = []
+        if (pool := self._repository.pool(storagepool_id)) is not None:
+            if pool.in_charge:
+                raise IsSpm(pool=storagepool_id)
+            self._check_users(pool)
+            again = self._do.connect_pool(pool)
+            steps.append(Step(f"disconnect from pool {pool.id}", self._do.disconnect_pool(pool.id), again))
+        await ctx.run(*steps)
+
+    @handles(storage_pool.get_info)
+    async def get_info(self, ctx: Context, storagepool_id: str) -> StoragePoolFullInfo:
+        pool = self._repository.connected(storagepool_id)
+        master = self._known(pool.master)
+        meta = master.meta if master else None
+        info = StoragePoolInfo(
+            name=meta.pool.description if meta and meta.pool else "",
+            type=master.connection.type if master else StorageDomainType.LOCALFS,
+            master_uuid=pool.master,
+            master_ver=pool.master_version,
+            spm_id=pool.host_id if pool.in_charge else _NOBODY,
+            lver=pool.lver,
+            version=str(domain_meta.VERSION),
+            domains=",".join(f"{domain}:{status}" for domain, status in pool.domains.items()),
+            isoprefix="",
+            pool_status=StoragePoolStatus.CONNECTED,
+        )
+        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool.domains))
+
+    async def _dominfo(self, domains: Mapping[str, StorageDomainStatus]) -> dict[str, StoragePoolDomainInfo]:
+        found = {}
+        for domain_id, status in domains.items():
+            row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION)
+            try:
+                if status is StorageDomainStatus.ACTIVE:
+                    space = await self._files.space((await self._repository.usable(domain_id)).root)
+                    row = replace(row, diskfree=space.available, disktotal=space.total)
+            except Problem:
+                row = replace(row, status=StorageDomainStatus.UNKNOWN)
+            found[domain_id] = row
+        return found
+
+    def _known(self, domain_id: str) -> Domain | None:
+        try:
+            return self._repository.find(domain_id)
+        except StorageDomainDoesNotExist:
+            return None
+
+    # ---- being in charge -------------------------------------------------------------------------------------------
+
+    @handles(storage_pool.get_spm_status)
+    async def get_spm_status(self, ctx: Context, storagepool_id: str) -> SpmStatus:
+        pool = self._repository.connected(storagepool_id)
+        if not pool.in_charge:
+            return SpmStatus(spm_status=SpmRole.FREE, spm_id=_NOBODY, spm_lver=_NOBODY)
+        return SpmStatus(spm_status=SpmRole.SPM, spm_id=pool.host_id, spm_lver=pool.lver)
+
+    @handles(storage_pool.spm_start)
+    async def spm_start(
+        self,
+        ctx: Context,
+        storagepool_id: str,
+        prev_id: int = -1,
+        prev_lver: int = -1,
+        enable_scsi_fencing: bool = False,
+        max_host_id: int = 250,
+        dom_version: int = 5,
+    ) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        old = self._repository.connected(storagepool_id)
+        if dom_version > domain_meta.VERSION:
+            raise SpmStartError(pool=old.id, reason=f"its domains are of version {domain_meta.VERSION}")
+        await self._repository.usable(old.master)
+        new = old if old.in_charge else replace(old, in_charge=True, lver=max(old.lver, prev_lver) + 1)
+        step = Step(f"take charge of pool {old.id}", self._do.connect_pool(new), self._do.connect_pool(old))
+        await ctx.run(step, about=storagepool_id)
+
+    @handles(storage_pool.spm_stop)
+    async def spm_stop(self, ctx: Context, storagepool_id: str) -> None:
+        await ctx.hold(f"pool:{storagepool_id}")
+        old = self._repository.connected(storagepool_id)
+        new = replace(old, in_charge=False)
+        await ctx.run(Step(f"give up pool {old.id}", self._do.connect_pool(new), self._do.connect_pool(old)))
+
+
+def _rewrite(operations: StorageOperations, title: str, domain: Domain, old: DomainMeta, new: DomainMeta) -> Step:
+    return Step(title, operations.write_domain(domain.root, new), operations.write_domain(domain.root, old))
