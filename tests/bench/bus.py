@@ -1,192 +1,91 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The message bus: hundreds of simulated hosts on one RabbitMQ, and one call over it beside the same over REST."""
+"""A verb called over the bus, through a real RabbitMQ, beside the same verb over REST: processor time, and time."""
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import statistics
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import NamedTuple
 
 from harness.daemon import Daemon
-from harness.on_bus import bus_table, connect
-from harness.rabbitmq import RabbitMQ, running
-from harness.until import until
-from vdsm.client.qmf.fleet import Fleet
-from vdsm.contract.events import EventFilter
+from harness.rabbitmq import running
+from harness.rest_server import UnixHttp
+from vdsm.amqp.address import BusAddress
+from vdsm.amqp.bus import Bus
+from vdsm.client.qmf import Console, RemoteBridge
+from vdsm.contract import VERBS
 
-from .measure import Row, cpu_seconds, resident_mib
+from .measure import Row, cpu_seconds
 
-HOSTS, MACHINES, PROCESSES = 500, 20, 4
-EVENT_ROUNDS = 20
-IDLE_S = 60.0  # two heartbeats, and two looks at statistics
-QUIET_CPU = 0.5  # of one processor, for all processes: what was asked for is done
-CALLS, TURNS = 200, 5
-CALLED = "vdsmbench-called"
-
-
-def rows(home: Path, hosts: int = HOSTS) -> Iterator[Row]:
-    (home / "broker").mkdir()
-    with running(home / "broker") as broker:
-        yield from _calls(home, broker)
-        with _Crowd(broker, hosts) as crowd:
-            yield from _scale(broker, crowd, hosts)
+ROUNDS = 5  # the best counts: what another process does to a round is not ours
+MACHINES = 100
+HOST = "vdsmbench"
+CALLS = (("Host.ping2", "/api/v1/host/ping2", 500), ("Host.getAllVmStats", "/api/v1/host/vm-stats", 20))
 
 
-class _Crowd:
-    """The processes with the hosts."""
-
-    def __init__(self, broker: RabbitMQ, hosts: int) -> None:
-        each = hosts // PROCESSES
-        command = [sys.executable, "-m", "bench.bus_hosts", broker.url("host-a")]
-        self._processes = [
-            subprocess.Popen(
-                [*command, str(number * each), str(each), str(MACHINES)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
-            )
-            for number in range(PROCESSES)
-        ]  # fmt: skip
-        self.count = each * PROCESSES
-
-    def __enter__(self) -> _Crowd:
-        self.wait()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for process in self._processes:
-            assert process.stdin
-            assert process.stdout
-            process.kill()
-            process.wait()
-            process.stdin.close()
-            process.stdout.close()
-
-    def tell(self, word: str) -> None:
-        for process in self._processes:
-            assert process.stdin
-            process.stdin.write(f"{word}\n")
-            process.stdin.flush()
-
-    def wait(self) -> int:
-        """The sum of what they answer."""
-        found = 0
-        for process in self._processes:
-            assert process.stdout
-            done, *number = process.stdout.readline().split()
-            assert done == "done"
-            found += int(number[0]) if number else 0
-        return found
-
-    def memory_mib(self) -> float:
-        return sum(resident_mib(process.pid) for process in self._processes)
-
-    def cpu_seconds(self) -> float:
-        return sum(cpu_seconds(process.pid) for process in self._processes)
-
-    def settle(self) -> None:
-        """Until what there is to tell has been told."""
-
-        def is_quiet() -> bool:
-            before = self.cpu_seconds()
-            time.sleep(2)
-            return self.cpu_seconds() - before < 2 * QUIET_CPU
-
-        until("the hosts have become quiet", is_quiet, seconds=120)
+class Used(NamedTuple):
+    us: float  # processor time of the daemon, per call
+    ms: float  # median time of a call
 
 
-def _scale(broker: RabbitMQ, crowd: _Crowd, hosts: int) -> Iterator[Row]:
-    what = f"bus, {hosts} hosts of {MACHINES} machines"
-    before = crowd.memory_mib()
-    crowd.tell("join")
-    crowd.wait()
-    crowd.settle()
-    memory = (crowd.memory_mib() - before) / crowd.count
-    yield Row(f"{what}: memory of an agent", memory, "MiB", limit=1)
-    used, began = crowd.cpu_seconds(), time.monotonic()
-    time.sleep(IDLE_S)
-    idle = (crowd.cpu_seconds() - used) / (time.monotonic() - began) / crowd.count
-    yield Row(f"{what}: CPU of an idle agent", idle * 1000, "ms/s", limit=1)
-    began = time.monotonic()
-    with connect(broker) as fleet:
-        until("the console has seen all", lambda: len(fleet.hosts(0.5)) >= crowd.count, seconds=60, every=0)
-        yield Row(f"{what}: a new console knows all", time.monotonic() - began, "s", limit=10)
-        crowd.settle()
-        rate = _events(fleet, crowd)
-        yield Row(f"{what}: events/s to one console", rate, "")
-        yield Row(f"{what}: one of them", 1000 / rate, "ms", limit=4)
+def rows(home: Path) -> Iterator[Row]:
+    (home / "rabbitmq").mkdir()
+    with running(home / "rabbitmq") as broker:
+        daemon = _daemon(home, broker.url("host-a"))
+        try:
+            for method, path, count in CALLS:
+                over_bus = min(asyncio.run(_bus(daemon, broker.url("engine"), method, count)) for _ in range(ROUNDS))
+                over_rest = min(_rest(daemon, path, count) for _ in range(ROUNDS))
+                yield Row(f"{method} over the bus: CPU", over_bus.us, "us", over_rest.us, "REST", limit=25)
+                yield Row(f"{method} over the bus: time", over_bus.ms, "ms", over_rest.ms, "REST")
+        finally:
+            daemon.end()
 
 
-def _events(fleet: Fleet, crowd: _Crowd) -> float:
-    """Every one of them, in the order of its host."""
-    heard: dict[str, list[int]] = {}
-    feed = fleet.events(EventFilter())
-
-    def hear() -> None:
-        for host, item in feed:
-            heard.setdefault(host.agent, []).append(getattr(item, "id", 0))
-
-    listener = threading.Thread(target=hear, daemon=True)
-    listener.start()
-
-    def are_followed() -> bool:
-        crowd.tell("events 1")
-        crowd.wait()
-        return len(heard) == crowd.count
-
-    until("all are followed", are_followed, seconds=60, every=1)
-    crowd.settle()
-    before = sum(map(len, list(heard.values())))
-    began = time.monotonic()
-    crowd.tell(f"events {EVENT_ROUNDS}")
-    wanted = crowd.wait()
-    until("all have come", lambda: sum(map(len, list(heard.values()))) >= before + wanted, seconds=120, every=0.01)
-    took = time.monotonic() - began
-    feed.close()
-    listener.join()
-    assert all(ids == list(range(ids[0], ids[0] + len(ids))) for ids in heard.values()), "lost, twice or out of order"
-    return wanted / took
+def _daemon(home: Path, url: str) -> Daemon:
+    password = home / "password"
+    password.write_text("host-a")
+    password.chmod(0o600)
+    bus = f'[bus]\naddress = "{url.replace("host-a:host-a@", "host-a@")}"\npassword_file = "{password}"\n'
+    made = Daemon(home / "host", HOST, uri="", config=f'{bus}name = "{HOST}"\nusers = {{ engine = "admin" }}\n')
+    made.start("--simulate", str(MACHINES))
+    return made
 
 
-def _calls(home: Path, broker: RabbitMQ) -> Iterator[Row]:
-    with _called(home, broker) as (daemon, pid), connect(broker) as fleet, daemon.connect() as host:
-        until("it is found", lambda: [known for known in fleet.hosts(1) if known.name == CALLED])
-        over_bus = fleet.host(CALLED)
-        for what, ours, beside in (
-            ("ping", over_bus.host.ping2, host.host.ping2),
-            (f"statistics of {MACHINES} machines", over_bus.host.get_all_vm_stats, host.host.get_all_vm_stats),
-        ):
-            (bus_ms, bus_cpu), (rest_ms, rest_cpu) = _measure(pid, [ours, beside])
-            yield Row(f"bus, {what}: a call", bus_ms, "ms", rest_ms, "the same over REST")
-            yield Row(f"bus, {what}: the daemon's CPU", bus_cpu, "ms", rest_cpu, "the same over REST", limit=25)
+async def _bus(daemon: Daemon, url: str, method: str, count: int) -> Used:
+    caller = object()
+    async with Console(Bus(BusAddress.parse(url))) as console:
+        await console.wait_up(60)
+        await console.find(HOST, 60)
+        bridge = RemoteBridge(console, HOST)
+        await bridge.call(VERBS[method], {}, caller)
+        await asyncio.sleep(3)  # what it tells a new console is no part of a call
+        took = []
+        before = cpu_seconds(daemon.process.pid)
+        for _ in range(count):
+            began = time.perf_counter()
+            await bridge.call(VERBS[method], {}, caller)
+            took.append(time.perf_counter() - began)
+        return _used(daemon, before, took)
 
 
-@contextmanager
-def _called(home: Path, broker: RabbitMQ) -> Iterator[tuple[Daemon, int]]:
-    (home / "called").mkdir()
-    daemon = Daemon(home / "called", "vdsmbench", uri="", config=bus_table(home, broker, CALLED))
-    try:
-        daemon.start("--simulate", str(MACHINES))
-        yield daemon, daemon.process.pid
-    finally:
-        daemon.end()
+def _rest(daemon: Daemon, path: str, count: int) -> Used:
+    connection: http.client.HTTPConnection = UnixHttp(daemon.socket)
+    get: Callable[[], object] = lambda: (connection.request("GET", path), connection.getresponse().read())  # noqa: E731
+    get()
+    took = []
+    before = cpu_seconds(daemon.process.pid)
+    for _ in range(count):
+        began = time.perf_counter()
+        get()
+        took.append(time.perf_counter() - began)
+    connection.close()
+    return _used(daemon, before, took)
 
 
-def _measure(pid: int, calls: Sequence[Callable[[], Any]]) -> list[tuple[float, float]]:
-    """Of each: median milliseconds of a call, and of the daemon's processor time; the best of some turns."""
-    best = [(float("inf"), float("inf"))] * len(calls)
-    for _ in range(TURNS):
-        for number, call in enumerate(calls):
-            seconds, used = [], cpu_seconds(pid)
-            for _ in range(CALLS):
-                began = time.perf_counter()
-                call()
-                seconds.append(time.perf_counter() - began)
-            found = statistics.median(seconds) * 1000, (cpu_seconds(pid) - used) / CALLS * 1000
-            best[number] = min(best[number][0], found[0]), min(best[number][1], found[1])
-    return best
+def _used(daemon: Daemon, before: float, took: list[float]) -> Used:
+    return Used((cpu_seconds(daemon.process.pid) - before) / len(took) * 1e6, statistics.median(took) * 1000)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to the bytes of AMQP 1.0 and back, by Proton's codec."""
+"""Messages to the bytes of AMQP 1.0 and back: by Proton's codec, but for the bodies that are written."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from proton import Array, Described, ProtonException, symbol
 from proton import Message as ProtonMessage
 
 from vdsm.protocols.amqp import Message, UByte, UInt, ULong
+from vdsm.protocols.amqp10 import count_values, encode_body
 
+_NO_BODY = b"\x00\x53\x77\x40"  # which Proton writes where there is none
 MOST_NODES = 65_535
-"""Proton keeps a body in at most as many nodes, one for each value and key, and leaves out the rest unasked."""
+"""Readers made with Proton see as many nodes of a body, one for each value and key, and miss the rest unasked."""
 
 _OUT: dict[type, type] = {UByte: proton.ubyte, UInt: proton.uint, ULong: proton.ulong}
 _IN: dict[type, type] = {
@@ -38,11 +40,8 @@ class Unreadable(Exception):
 
 def encode(message: Message, *, list_as_sequence: bool = False) -> bytes:
     """Raises ValueError for what AMQP, or Proton, cannot carry."""
-    body = message.body
     try:
-        out = ProtonMessage(_out(body))
-        # bytes become a data section, not a value of the type binary; a list a sequence section if so wanted
-        out.inferred = isinstance(body, bytes) or (list_as_sequence and isinstance(body, list))
+        out = ProtonMessage()
         if message.properties:
             out.properties = _out(message.properties)
         if message.correlation_id is not None:
@@ -59,8 +58,12 @@ def encode(message: Message, *, list_as_sequence: bool = False) -> bytes:
             out.subject = message.subject
         if message.reply_to:
             out.reply_to = message.reply_to
-        return bytes(out.encode())
-    except (ProtonException, OverflowError, KeyError, TypeError, RecursionError, AssertionError) as error:
+        head = bytes(out.encode()).removesuffix(_NO_BODY)
+        body = encode_body(message.body, list_as_sequence=list_as_sequence)
+        if len(body) > MOST_NODES and count_values(message.body) > MOST_NODES:  # each takes a byte at least
+            raise ValueError(f"more than {MOST_NODES} values")
+        return head + body
+    except (ProtonException, OverflowError, KeyError, TypeError, ValueError, AssertionError) as error:
         # an AssertionError is what Proton makes of an unsigned number below 0
         raise ValueError(f"AMQP cannot carry this message: {type(error).__name__}: {error}") from error
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from vdsm.protocols.amqp import Message, UInt
 from vdsm.protocols.amqp010 import encode_list, encode_map
+from vdsm.protocols.amqp10 import count_values
 from vdsm.protocols.qmf2 import forms, guard, names, schema_v1
 from vdsm.protocols.qmf2.forms import Map
 from vdsm.protocols.qmf2.model import (
@@ -197,20 +198,9 @@ def _message(opcode: str, method: str, body: object) -> Message:
 
 def _compact(body: dict[str, object] | list[object]) -> dict[str, object] | list[object] | bytes:
     """A long body as data in the encoding of AMQP 0-10, which every peer reads: Proton has no room for it."""
-    if _count(body) <= MAX_VALUES:
+    if count_values(body) <= MAX_VALUES:
         return body
     return encode_map(body) if isinstance(body, dict) else encode_list(body)
-
-
-def _count(value: dict[str, object] | list[object]) -> int:
-    total = len(value)
-    inner: Iterable[object] = value
-    if isinstance(value, dict):
-        total, inner = 2 * total, value.values()
-    for one in inner:
-        if isinstance(one, dict | list):
-            total += _count(one)
-    return total
 
 
 def _parts(items: Sequence[Map]) -> Iterator[list[object]]:
