@@ -73,7 +73,7 @@ class Attachment:
 
     @property
     def up(self) -> bool:
-        return self.was_up and not self._unattached
+        return self.was_up and not self._unattached and not self._connection.ending
 
     @property
     def verifies_users(self) -> bool:

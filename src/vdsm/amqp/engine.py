@@ -97,11 +97,11 @@ class Channel:
         if self.ended:
             return
         self.ended = True
-        for outgoing in self.outgoing.values():
-            outgoing.end()
         if reason:
             self._session.close()
             self._on_end(reason)
+        for outgoing in self.outgoing.values():
+            outgoing.end()
 
 
 class Engine:
