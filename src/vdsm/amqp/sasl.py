@@ -100,7 +100,7 @@ def _decode(frame: bytes) -> tuple[int, list[object]]:
         data.rewind()
         data.next()
         value = data.get_object()
-    except ProtonException as error:
+    except (ProtonException, ValueError, OverflowError, TypeError, RecursionError) as error:
         raise ProtocolFault(f"the broker's SASL frames make no sense: {error}") from error
     if not isinstance(value, Described) or not isinstance(value.descriptor, int) or not isinstance(value.value, list):
         raise ProtocolFault("the broker's SASL frames make no sense")
