@@ -24,8 +24,9 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.manager_pki import ManagerPki
 from harness.memory_host import MemoryHost
-from harness.stomp import Closed, Failed, StompClient, Wired
+from harness.stomp import Closed, Failed, JavaClient, StompClient, Wired
 from harness.until import until
 from vdsm.bindings.identity import Identity, Roles
 from vdsm.bindings.stomp import StompWire
@@ -41,7 +42,8 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
 
 
 RECOVERING = 99
-WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
+_HOST = MemoryHost(None)
+WIRE = StompWire(_HOST.bridge, Identity(Roles(), _HOST.refusals, binding="stomp"))
 
 
 # ---- first bytes -----------------------------------------------------------------------------------------------------
@@ -208,6 +210,26 @@ def signed(pki: Path, where: Path, begin: dt.timedelta) -> Path:
     )
     file.write_bytes(private + made.public_bytes(serialization.Encoding.PEM))
     return file
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_managers_own_certificates(tmp_path: Path, prefix: str, version: ssl.TLSVersion) -> None:
+    pki = ManagerPki(tmp_path / "manager")
+    certificate, key = pki.issue("host.example.org")
+    wired = Wired(tmp_path, prefix)
+    wired.file.write_text(
+        wired.file.read_text()
+        .replace("[rest]\n", f'[rest]\ncertificate = "{certificate}"\nkey = "{key}"\nca = "{pki.ca}"\n')
+        .replace('engine = "admin"', '"engine.example.org" = "admin"')
+    )
+    try:
+        wired.serve()
+        with JavaClient(wired.port("https"), pki.context("engine.example.org", version)) as client:
+            client.call("Host.setLogLevel", {"level": "INFO"})
+        with pytest.raises((ssl.SSLError, ConnectionError, Closed)), wired.tls("engine") as stranger:
+            stranger.connect()  # of the daemon's own authority, which does not count then
+    finally:
+        wired.end()
 
 
 # ---- without TLS -----------------------------------------------------------------------------------------------------

@@ -213,6 +213,19 @@ def test_an_answer_reaches_every_subscription_of_its_caller(wired: Wired) -> Non
         assert other.call("Host.echo", ["mine"], reply_to=shared) == "mine", "nobody reads another's answers"
 
 
+def test_a_managers_two_connections(wired: Wired) -> None:
+    """It opens a second one for storage, with queues of its own; each hears its own answers."""
+    with JavaClient(wired.port()) as first, wired.plain() as second:
+        second.connect("0,15000")
+        second.subscribe("jms.topic.vdsm_irs_responses")
+        call = {"jsonrpc": "2.0", "method": "Host.echo", "params": {"message": "irs"}, "id": "storage"}
+        queues = {"destination": "jms.topic.vdsm_irs_requests", "reply_to": "jms.topic.vdsm_irs_responses"}
+        second.send("SEND", json.dumps(call), **queues)
+        assert first.call("Host.echo", {"message": "vds"}) == "vds"
+        assert result_of(second.message(), "storage") == "irs"
+        assert first.call("Host.ping") is True
+
+
 def test_an_answer_goes_to_each_level_above(wired: Wired) -> None:
     queue = f"{uuid.uuid4()}"
     with wired.plain() as client:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import secrets
+import socket
 import uuid
 import xmlrpc.client
 from collections.abc import Callable, Iterator
@@ -255,6 +256,17 @@ def test_any_path_one_connection(raw: http.client.HTTPConnection) -> None:
         assert (answer.status, answer.getheader("content-type")) == (200, "text/xml; charset=utf-8")
         good(xmlrpc.client.loads(body)[0][0])
     assert raw.sock is sock
+
+
+@pytest.mark.parametrize("more", ["", "Host: 127.0.0.1\r\n", "Connection: keep-alive\r\n"])
+def test_http_1_0(wired: Wired, more: str) -> None:
+    """The oldest callers' own; they may name no host."""
+    head = f"POST / HTTP/1.0\r\n{more}Content-Type: text/xml\r\nContent-Length: {len(PING)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", wired.port()), timeout=60) as sock:
+        sock.sendall(head.encode() + PING)
+        answer = sock.makefile("rb").read()  # to the end, which is how such a caller knows it
+    assert b" 200 " in answer.splitlines()[0]
+    good(xmlrpc.client.loads(answer.partition(b"\r\n\r\n")[2])[0][0])
 
 
 @pytest.mark.parametrize("media", ["text/xml; charset=utf-8", "TEXT/XML", "application/xml"])

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import pytest
 
 from harness.memory_host import ADMIN, MemoryHost
@@ -18,6 +19,7 @@ from harness.rabbitmq import RabbitMQ
 from harness.until import soon
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
+from vdsm.amqp.places import Topic
 from vdsm.bindings.qmf.agent import Agent
 from vdsm.bindings.qmf.options import AgentOptions
 from vdsm.bindings.qmf.users import Users
@@ -29,7 +31,8 @@ from vdsm.contract.errors import AccessDenied, HostUnreachable, NoSuchVM, Stream
 from vdsm.contract.events import EventFilter, EventRecord, Gap
 from vdsm.contract.vm_info import VmInfo
 from vdsm.drivers.simulated import Faults, SimulatedHypervisor
-from vdsm.protocols.qmf2.model import Query, SchemaFilter, What
+from vdsm.protocols.qmf2 import names, writing
+from vdsm.protocols.qmf2.model import AgentAttributes, Query, SchemaFilter, What
 from vdsm.protocols.qmf2.predicates import Predicate
 
 ON_ONE = pytest.mark.parametrize("url", ["qpidd"], indirect=True)  # slow ones: the broker does not matter to them
@@ -157,6 +160,25 @@ async def test_silence_is_noticed_and_so_is_a_restart(console: Console, there: O
     await there.join()
     await soon("it is back", lambda: Change.RESTARTED in told)
     assert told == [Change.SILENT, Change.BACK, Change.RESTARTED]
+
+
+async def test_nobody_speaks_for_another(console: Console, there: OnBus, url: Callable[[str], str]) -> None:
+    """Under its own key a host says that it is another one."""
+    found = await console.find(there.instance, 30)
+    before = (found.epoch, found.name)
+    bad = Bus(BusAddress.parse(url("host-a")), name="vdsmtest-bad")
+    await bad.open()
+    await bad.wait_up(60)
+    forged = AgentAttributes(
+        name=found.agent, instance=there.instance, timestamp_ns=1, interval_s=1, epoch=99, others={"hostName": "mine"}
+    )
+    message = writing.heartbeat(forged)
+    bad.send(Topic(names.heartbeat_key(names.AgentName("vdsm.org", "vdsmd", "bad"))), message)
+    unknown = writing.heartbeat(msgspec.structs.replace(forged, name="vdsm.org:vdsmd:bad", instance="bad"))
+    bad.send(Topic(names.heartbeat_key(names.AgentName("vdsm.org", "vdsmd", "bad"))), unknown)
+    await console.find("bad", 30)
+    assert (found.epoch, found.name) == before
+    await bad.close()
 
 
 # ---- calls -----------------------------------------------------------------------------------------------------------

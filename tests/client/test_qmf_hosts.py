@@ -102,6 +102,12 @@ def test_a_whole_name_counts_before_beginnings(hosts: Hosts) -> None:
     assert hosts.find("web").instance == "a1"
 
 
+def test_an_id_counts_before_what_others_call_themselves(hosts: Hosts) -> None:
+    hosts.hear(heartbeat("web", "web"), 1.0)
+    hosts.hear(heartbeat("evil", "web"), 1.0)
+    assert hosts.find("web").instance == "web"
+
+
 @pytest.mark.parametrize("agent", ["apache.org:qpidd:x", "nonsense", "vdsm.org:other:x", "a:b:"])
 def test_other_agents_are_no_hosts(hosts: Hosts, agent: str) -> None:
     hosts.hear(AgentAttributes(name=agent, timestamp_ns=0, interval_s=10), 1.0)

@@ -202,6 +202,22 @@ def test_follow_one_host(shell: Shell, two: Daemon, name: str) -> None:
         two.shell("vm", "undefine", "late")
 
 
+def test_names_of_hosts_are_completed(shell: Shell, name: str) -> None:
+    done = shell.run("__complete", "bash", f"vdsmsh --host {name}-")
+    assert done.stdout.split() == [f"{name}-one", f"{name}-two"]
+    done = shell.run("__complete", "bash", f"vdsmsh --host {name}-one vm pause sim")
+    assert done.stdout.split() == ["sim1", "sim2", "sim3"]
+
+
+def test_many_commands_over_one_connection(shell: Shell, name: str) -> None:
+    lines = f"vm list --fields vmName\n--host {name}-two vm list --fields vmName\nexit\n"
+    done = subprocess.run(
+        [VDSMSH, "--host", f"{name}-one"], input=lines, capture_output=True, text=True, timeout=60 * BUSY,
+        env=shell.environment,
+    )  # fmt: skip
+    assert done.stdout.split() == ["NAME", "sim1", "sim2", "sim3", "NAME", "sim1"]
+
+
 # ---- what cannot be --------------------------------------------------------------------------------------------------
 
 

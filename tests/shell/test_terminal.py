@@ -219,9 +219,7 @@ def test_a_password_is_asked_for_and_not_shown(terminal: Open, machine: str) -> 
 def test_the_prompt(terminal: Open, homes: Mapping[str, str], machine: str) -> None:
     prompt = terminal()
     prompt.shows("vdsm>")
-    prompt.type("vm lis\t")
-    prompt.shows("vm list")
-    prompt.type("\r")
+    prompt.type("vm lis\t\r")
     prompt.shows(machine)
     prompt.clear()
     prompt.type(f"vm pause {machine[:-1]}\t\r")

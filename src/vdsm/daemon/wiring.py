@@ -19,6 +19,7 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
@@ -70,6 +71,7 @@ class House:
         vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
+        self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
             [vms, *self._storage.services, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
@@ -78,6 +80,7 @@ class House:
             audit=store.audit,
             keys=store.keys,
             meter=self.metrics,
+            refusals=self.refusals,
         )
         self._operations = Operations(operations, *self._storage.operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
@@ -88,6 +91,7 @@ class House:
             opened.push_async_callback(self._drivers.close)
             opened.push_async_callback(self._store.close)
             await self._store.open()
+            opened.push_async_callback(self.refusals.close)
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
             self.last_event_before = self.journal.last

@@ -41,6 +41,8 @@ def complete(session: Session, words: Sequence[str], current: str) -> list[Candi
     if mark and current.startswith("--"):
         return [(f"{flag}={word}", text) for word, text in _value_of(session, words, flag, part)]
     common = {c.flag: c for c in COMMON}
+    if previous == "--host":
+        return _beginning(_hosts(session), current)
     if previous in common and common[previous].metavar:
         choices = common[previous].choices
         return _beginning([(choice, "") for choice in choices], current)
@@ -175,6 +177,15 @@ def _names(session: Session, noun: str) -> list[Candidate]:
     except Fault:
         return []
     return [(name, key) if name and name.isprintable() else (key, clean(name)) for key, name in objects]
+
+
+def _hosts(session: Session) -> list[Candidate]:
+    """Those on the bus, if there is one."""
+    bus = session.common.get("bus") or os.environ.get("VDSM_BUS", "")
+    try:
+        return [(name, "") for name in session.door({"host": "", "bus": bus}).hosts()]
+    except Fault:
+        return []
 
 
 def _common_flags() -> list[Candidate]:

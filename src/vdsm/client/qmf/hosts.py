@@ -89,8 +89,11 @@ class Hosts:
         return lambda: self._watchers.remove(watcher)
 
     def find(self, text: str) -> KnownHost:
-        """The host of that name or id, else the one whose name or id begins so. Raises Unknown."""
-        found = [h for h in self if text in (h.name, h.instance, h.agent)]
+        """The host of that id, else of that name, else the one whose name or id begins so. Raises Unknown.
+
+        The id comes first: a broker can see to it that nobody takes another's, while a name is what a host says.
+        """
+        found = [h for h in self if text in (h.instance, h.agent)] or [h for h in self if text == h.name]
         found = found or [h for h in self if text and (h.name.startswith(text) or h.instance.startswith(text))]
         if len(found) == 1:
             return found[0]

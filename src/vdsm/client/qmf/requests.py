@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,10 +41,10 @@ class Requests:
     """What a console has asked and not been told yet.
 
     Each sending has an id of its own, since an agent may take a second message of one id for the first delivered twice.
+    Nobody can guess it: every agent that was ever asked knows where we want our answers.
     """
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
         self._asked: list[Pending] = []
         self._pending: dict[str, Pending] = {}  # by the ids under which they were sent
 
@@ -103,7 +103,7 @@ class Requests:
 
     def _send(self, pending: Pending) -> bool:
         pending.woken.clear()
-        number = str(next(self._numbers))
+        number = secrets.token_hex(12)
         sent = pending.send(number)
         if sent:
             pending.ids.append(number)

@@ -38,7 +38,9 @@ def capabilities(
     hypervisor: HypervisorFacts,
     network: Picture,
     installed: dict[str, str],
+    reached: str = "",
 ) -> Capabilities:
+    """`reached` is the address of this host that the caller uses."""
     packages = software.packages(installed, machine.kernel_release, hypervisor, setup.system)
     own = packages["vdsm"]
     return Capabilities(
@@ -92,6 +94,7 @@ def capabilities(
         networks=network.networks,
         nameservers=network.nameservers,
         supports_ipv6=network.ipv6,
+        last_client_iface=network.with_address(reached),
         iscsi_initiator_name=setup.iscsi_initiator,
         hba_inventory=_hbas(setup),
     )

@@ -85,6 +85,7 @@ class Host:
             await self._read_hypervisor(),
             await self._sampler.picture(),
             await self._machine.packages(PACKAGE_NAMES),
+            ctx.caller.reached,
         )
 
     @handles(host.get_hardware_info)
