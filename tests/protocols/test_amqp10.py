@@ -135,7 +135,7 @@ def test_what_another_writes_is_read(pairs: dict[str, Any], in_list: bool) -> No
 
 
 def test_every_part_of_a_head_is_read() -> None:
-    message = proton.Message(body=b"data", subject="s", address="to", reply_to="r", id=uuid.uuid4())
+    message: Any = proton.Message(body=b"data", subject="s", address="to", reply_to="r", id=uuid.uuid4())
     message.correlation_id = uuid.UUID(int=5)
     message.properties = {"a": proton.uint(5), "b": None}
     message.user_id = b"me"
