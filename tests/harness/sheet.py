@@ -143,6 +143,8 @@ SHEET = [
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
     Line("Image.teardown", OF_VOLUME),
     Line("Image.getVolumes", OF_VOLUME),
+    Line("StorageDomain.dump", {"sd_id": SD}),
+    Line("Storage.check", {"storageID": SD}),
     Line("StorageDomain.getImages", {"storagedomainID": SD}),
     Line("StorageDomain.getVolumes", {"storagedomainID": SD}),
     Line("Image.delete", OF_VOLUME),

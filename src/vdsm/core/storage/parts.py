@@ -12,6 +12,7 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
 
 from .catalog import Catalog
+from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
 from .image import Images
@@ -53,10 +54,11 @@ class StorageParts:
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            Checks(files, images, repository, catalog),
+            Domains(files, repository, catalog, do, users),
             storage,
             volumes,
             Images(repository, catalog, do, users, settings.prepared),
-            Domains(files, repository, catalog, do, users),
             Pools(files, repository, do, places, users),
         ]
         self.operations: list[object] = [do, disks, storage, volumes]
