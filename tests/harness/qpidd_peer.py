@@ -332,7 +332,7 @@ class _Peer(asyncio.Protocol):
             self._engine.tick(time.monotonic())
             if self._user is not None:
                 self.flush()
-            asyncio.get_running_loop().call_later(0.5, self._tick)
+            asyncio.get_running_loop().call_later(0.05, self._tick)
 
     def _handle_events(self) -> None:
         while event := self._collector.peek():
