@@ -15,7 +15,7 @@ from uuid import UUID
 from .amqp import Message, UByte, UInt, ULong
 
 MOST_VALUES = 65_535
-_DEPTH = 64
+_DEPTH = 128  # far more than anybody means; what a host makes of it is for it to say
 
 _HEADER, _PROPERTIES, _APPLICATION, _DATA, _SEQUENCE, _VALUE = 0x70, 0x73, 0x74, 0x75, 0x76, 0x77
 _SECTIONS = range(0x70, 0x79)
@@ -39,7 +39,7 @@ def decode_message(data: bytes) -> Message:
         return _message(data)
     except DecodeError:
         raise
-    except (IndexError, struct.error, UnicodeDecodeError, TypeError, OverflowError) as error:
+    except (IndexError, struct.error, UnicodeDecodeError, TypeError, OverflowError, RecursionError) as error:
         # The end came too soon, or a key of a map is none.
         raise DecodeError(f"{type(error).__name__}: {error}") from None
 
