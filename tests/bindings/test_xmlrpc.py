@@ -170,7 +170,7 @@ def test_every_name_ever_published_answers(host: Any, name: str, method: str) ->
         ("create", [{"vmName": "a", "memSize": 64, "kernel": "/etc/passwd"}], 10103), ("create", [], -32602),
         ("create", [{"vmName": "a", "memSize": 64, "display": "qxl"}], -32602), ("pause", ["web1"], -32602),
         ("ping", ["what?"], -32602), ("pause", [NOBODY, NOBODY], -32602), ("migrate", [{}], NOT_OFFERED),
-        ("connectStorageServer", [1, NOBODY, []], NOT_OFFERED), ("noSuchName", [], -32601), ("VM.noSuch", [{}], -32601),
+        ("editNetwork", ["a", "b"], NOT_OFFERED), ("noSuchName", [], -32601), ("VM.noSuch", [{}], -32601),
         ("VM.console", [{"vmID": NOBODY}], 10010), ("glusterVolumesList", [], NOT_OFFERED),
         ("system.noSuch", [], -32601), ("system.methodHelp", [], -32602), ("system.multicall", ["x"], -32602),
     ],
