@@ -12,8 +12,8 @@ from harness.crowd import DEAF, HALF_OPEN, WIRES, Ping, crowded, patient, pinger
 
 from .measure import Row, percentile
 
-TURNS, ROUNDS = 2, 6  # the best counts: what another process does to a round is not ours
-PINGS = 300
+TURNS, ROUNDS = 2, 18  # the best counts: what another process does to a round is not ours
+PINGS = 100
 MACHINES = 100
 
 

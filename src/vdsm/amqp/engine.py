@@ -181,8 +181,8 @@ class Engine:
 
     def flow(self) -> None:
         """The backlog has shrunk: what waits may go on."""
-        for channel in self._channels.values():
-            for outgoing in channel.outgoing.values():
+        for channel in list(self._channels.values()):  # whoever is told may open another
+            for outgoing in list(channel.outgoing.values()):
                 outgoing.flow()
 
     def close(self) -> None:
