@@ -35,6 +35,7 @@ from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.transfers import SimulatedServers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Store
 
@@ -80,6 +81,7 @@ class MemoryHost:
         self.storage = StorageParts(
             disk_files,
             disk_images,
+            SimulatedServers(disk_images),
             self.store.storage,
             self.journal,
             Settings(["/storage"], "/data-center", "/run/vdsm/storage"),

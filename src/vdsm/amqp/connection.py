@@ -62,6 +62,11 @@ class Connection(asyncio.Protocol):
     def properties(self) -> Mapping[str, Any]:
         return self.opened.result()
 
+    @property
+    def ending(self) -> bool:
+        """Before anybody is told that what he sent is lost."""
+        return bool(self._reason)
+
     def channel(self, on_end: Callable[[str], None]) -> Channel:
         channel = self._engine.channel(on_end)
         self.flush_soon()

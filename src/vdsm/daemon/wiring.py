@@ -64,7 +64,13 @@ class House:
         storage = config.storage
         places = Settings(storage.directories, storage.repository, storage.prepared)
         self._storage = StorageParts(
-            drivers.files, drivers.disks, store.storage, self.journal, places, lambda object_id: vms.users(object_id)
+            drivers.files,
+            drivers.disks,
+            drivers.servers,
+            store.storage,
+            self.journal,
+            places,
+            lambda object_id: vms.users(object_id),
         )
         files = AllowedFiles(drivers.images, config.vm.directories, self._storage.catalog.places)
         surroundings = Surroundings(drivers.machine, drivers.links)
