@@ -180,7 +180,7 @@ fill_venv() {
         rm -rf "$VENV"
         quietly "Making a Python environment in .venv" "$PYTHON" -m venv "$VENV" || die "could not make $VENV"
     fi
-    quietly "Installing the pinned Python packages (two are compiled; about a minute)" \
+    quietly "Installing the pinned Python packages (three are compiled; about a minute)" \
         install_pins "$requirements" || die "pip could not install the pinned packages" "is there a network?"
     printf '%s %s\n' "$profile" "$(venv_key)" >"$VENV/.stamp"
 }

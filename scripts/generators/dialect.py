@@ -35,6 +35,8 @@ FORMS: dict[str, dict[str, str]] = {
     "StorageDomainStats": dict.fromkeys(("disktotal", "diskfree", "mdasize", "mdafree"), "text"),
     "VolumeInfoResponse": dict.fromkeys(("capacity", "truesize", "apparentsize", "ctime", "mtime"), "text"),
     "VolumeSizeInfo": {"truesize": "text", "apparentsize": "text"},
+    # Readers take a text alone.
+    "StorageDomainInfo": {"version": "text"},
     # A machine that is Down is ordered against events by its statusTime like any other.
     "ExitedVmStats": {"statusTime": "text", "timeOffset": "text"},
 }
@@ -46,6 +48,7 @@ FILL: dict[str, dict[str, Any]] = {
         "session": "Unknown", "username": "Unknown", "guestIPs": "", "guestFQDN": "", "guestCPUCount": -1,
         "appsList": [], "vmType": "kvm", "vmJobs": {},
     },
+    "StorageDomainStats": {"alerts": []},
 }  # fmt: skip
 
 # Fields of the contract's type that the published one does not have in that case.
@@ -56,6 +59,9 @@ DROP: dict[str, list[str]] = {
         "monitorResponse", "acpiEnable", "clientIp", "kvmEnable", "sampled", "pauseCode",
     ],
 }  # fmt: skip
+
+# Fields that readers look for under another name.
+ALSO: dict[str, dict[str, str]] = {"VolumeInfoResponse": {"allocType": "type"}}
 
 # Which of several types an answer is; of other unions every member's forms apply.
 CASES: dict[str, dict[str, Any]] = {
@@ -295,7 +301,7 @@ def _shape(kind: dict[str, Any], name: str, above: tuple[str, ...]) -> dict[str,
     shape: dict[str, Any] = {}
     if fields:
         shape["fields"] = fields
-    for title, extra in (("fill", FILL), ("drop", DROP)):
+    for title, extra in (("fill", FILL), ("drop", DROP), ("also", ALSO)):
         if name in extra:
             shape[title] = extra[name]
     return shape or None

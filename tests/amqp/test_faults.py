@@ -82,11 +82,18 @@ async def test_what_is_under_way_when_the_connection_breaks_is_told(peer: QpiddP
     bus = await join(peer.url())
     await asyncio.to_thread(peer.deafen, True)
     taken: list[bool] = []
+    ups: list[bool] = []
+
+    def settled(was_taken: bool) -> None:
+        taken.append(was_taken)
+        ups.append(bus.up)
+
     for _ in range(5):
-        assert bus.send(Direct("x"), Message(body={}), taken.append)
+        assert bus.send(Direct("x"), Message(body={}), settled)
     await asyncio.to_thread(peer.cut)
     await soon("five are lost", lambda: len(taken) == 5)
     assert taken == [False] * 5
+    assert ups == [False] * 5, "so that whoever sends it again knows to wait"
     assert bus.counters.refused == 5
     await bus.wait_up(30)
     assert bus.send(Direct("x"), Message(body={}), taken.append)

@@ -189,3 +189,23 @@ async def test_a_wrong_reply_address_hurts_nobody(rabbitmq: RabbitMQ, join: Join
     assert agent.up
     assert agent.counters.failures == 0
     assert word not in rabbitmq.control("list_queues", "name")
+
+
+async def test_a_place_without_an_address_is_said_and_not_the_end(rabbitmq: RabbitMQ, join: Join, word: str) -> None:
+    bus = Bus(BusAddress.parse(rabbitmq.url("host-a")))
+    subscription = bus.listen(Direct("a/b"), lambda message: None)
+    await bus.open()
+    await soon("it says so", lambda: "cannot say 'a/b'" in bus.failure)
+    subscription.close()
+    await bus.wait_up(30)
+    with pytest.raises(ValueError, match="cannot say"):
+        bus.listen(Direct("a/b"), lambda message: None)
+    assert bus.up
+    await bus.close()
+
+
+async def test_a_host_name_that_is_none(word: str) -> None:
+    bus = Bus(BusAddress.parse(f"amqp://{'x' * 70}.example"))
+    await bus.open()
+    await soon("it goes on trying", lambda: bus.counters.failures >= 2)
+    await bus.close()

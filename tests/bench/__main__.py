@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import bridge, bus, crowd, hypervisor, jsonrpc, rest, shell
+from . import bridge, bus, bus_scale, crowd, hypervisor, jsonrpc, rest, shell
 from .measure import HEAD, Row
 
 URI = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
@@ -22,6 +22,7 @@ def main(wanted: list[str]) -> int:
         "rest": lambda home: rest.rows(),
         "jsonrpc": jsonrpc.rows,
         "bus": bus.rows,
+        "bus-scale": bus_scale.rows,
         "crowd": crowd.rows,
         "hypervisor": lambda home: hypervisor.rows(home, URI),
         "shell": lambda home: shell.rows(home, URI),

@@ -40,7 +40,7 @@ def rows(home: Path) -> Iterator[Row]:
             for method, path, count in CALLS:
                 over_bus = min(asyncio.run(_bus(daemon, broker.url("engine"), method, count)) for _ in range(ROUNDS))
                 over_rest = min(_rest(daemon, path, count) for _ in range(ROUNDS))
-                yield Row(f"{method} over the bus: CPU", over_bus.us, "us", over_rest.us, "REST")
+                yield Row(f"{method} over the bus: CPU", over_bus.us, "us", over_rest.us, "REST", limit=16)
                 yield Row(f"{method} over the bus: time", over_bus.ms, "ms", over_rest.ms, "REST")
         finally:
             daemon.end()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.memory_host import MemoryHost
 from harness.rest_server import OWN_ROLES, Server
 from vdsm.bindings.identity import Backoff, Channel, Identity, Roles, certificate_names, peer_of, unix_channel
 from vdsm.contract.access import Role
@@ -154,7 +155,7 @@ def test_backoff_remembers_a_bounded_number() -> None:
 
 
 async def test_without_tokens_none_is_taken() -> None:
-    identity = Identity(OWN_ROLES)
+    identity = Identity(OWN_ROLES, MemoryHost(None).refusals)
     with pytest.raises(Unauthenticated, match="takes no tokens"):
         await identity.of_token("Bearer x", Channel(kind="tls", peer="192.0.2.1"))
 

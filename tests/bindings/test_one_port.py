@@ -42,7 +42,8 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
 
 
 RECOVERING = 99
-WIRE = StompWire(MemoryHost(None).bridge, Identity(Roles(), binding="stomp"))
+_HOST = MemoryHost(None)
+WIRE = StompWire(_HOST.bridge, Identity(Roles(), _HOST.refusals, binding="stomp"))
 
 
 # ---- first bytes -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from proton import Message as ProtonMessage
 from harness.bus_host import BusHost, joined
 from harness.qmf_transcripts import PYTHON, python
 from harness.qpidd_peer import Heard, OldConsole, QpiddPeer
-from harness.until import BUSY
+from harness.until import soon
 from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.amqp.places import Direct
@@ -289,9 +289,11 @@ async def assert_alive(console: Asking) -> None:
     assert answer.opcode == "_method_response", answer.body
 
 
-async def test_a_flood_is_refused_and_passes(broker: QpiddPeer, console: Asking, there: BusHost) -> None:
-    """More at once than are taken: each gets an answer, the most of them that the host is too busy."""
-    count = 1500
+async def test_a_flood_passes_and_each_request_in_it_is_answered(
+    broker: QpiddPeer, console: Asking, there: BusHost
+) -> None:
+    """More at once than are served side by side: with what was asked for, or that the host is too busy."""
+    count = 600
 
     def flood(peer: OldConsole) -> None:
         for number in range(count):
@@ -299,8 +301,9 @@ async def test_a_flood_is_refused_and_passes(broker: QpiddPeer, console: Asking,
             peer.send(DIRECT, there.name, made)
 
     await asyncio.to_thread(flood, console.console)
-    async with asyncio.timeout(20 * BUSY):
-        while len(console.heard) < count:
-            await asyncio.sleep(0.05)
-    assert len({one.message.correlation_id for one in console.heard if one.exchange == DIRECT}) == count
+    await soon("all are answered", lambda: len(answered(console)) == count)
     await assert_well(console)
+
+
+def answered(console: Asking) -> set[object]:
+    return {one.message.correlation_id for one in list(console.heard) if one.exchange == DIRECT}

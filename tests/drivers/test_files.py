@@ -29,9 +29,12 @@ from vdsm.contract.errors_storage import (
     StorageBroken,
     StorageReadOnly,
 )
+from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.deadline import within
+from vdsm.core.ports.disks import Image
 from vdsm.core.ports.files import FileKind, Files
 from vdsm.drivers.filesystem import LinuxFiles
+from vdsm.drivers.qemu import QemuDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
 
 MiB = 1 << 20
@@ -465,3 +468,26 @@ async def test_files_are_ours_alone_whatever_the_umask(real: Lab, tmp_path: Path
     await real.files.make_directory(real.root, "d", mode=0o770)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o770
+
+
+async def test_what_is_made_belongs_to_whom_its_directory_belongs(real: Lab, tmp_path: Path) -> None:
+    """Existing hosts use a domain as the user 36 of the group 36."""
+    if os.geteuid() != 0:
+        pytest.skip("giving files away takes root")
+    root = tmp_path / "sd"
+    root.mkdir()
+    os.chown(root, 36, 36)
+    await real.files.make_directory(str(root), "images/one", mode=0o770)
+    await real.files.create(str(root), "images/one/vol", mode=0o640)
+    await real.files.replace(str(root), "images/one/vol.meta", b"x")
+    disks = QemuDisks()
+    await disks.create(Image(path=f"{root}/images/one/disk", format=DiskFormat.QCOW2), MiB)
+    disks.close()
+    found = {p.name: (p.stat().st_uid, p.stat().st_gid, stat.S_IMODE(p.stat().st_mode)) for p in root.rglob("*")}
+    assert found == {
+        "images": (36, 36, 0o770),
+        "one": (36, 36, 0o770),
+        "vol": (36, 36, 0o640),
+        "vol.meta": (36, 36, 0o660),
+        "disk": (36, 36, 0o660),
+    }

@@ -20,7 +20,7 @@ MOVING = {
     "duration", "elapsedTime", "cpuUser", "cpuSys", "cpuUsage", "id", "flowId", "flow_id", "caller", "channel", "last",
     "dateTime", "bootTime", "sampleTime", "rx", "tx", "readRate", "writeRate", "readOps", "writeOps", "readBytes",
     "writtenBytes", "cpuIdle", "cpuLoad", "memFree", "memUsed", "hash", "memUsage",
-    "port", "elapsed", "rxRate", "txRate", "mem_free", "mem_unused", "mem_available", "ctime",
+    "port", "elapsed", "rxRate", "txRate", "mem_free", "mem_unused", "mem_available", "ctime", "peer",
 }  # fmt: skip
 
 # Refusals that a door may make by itself, before it asks the daemon.

@@ -19,6 +19,7 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
@@ -34,6 +35,7 @@ from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.transfers import SimulatedServers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Store
 
@@ -73,11 +75,13 @@ class MemoryHost:
         self.table = Table(self.hypervisor, self.journal, owner)
         self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
+        self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
         self.storage = StorageParts(
             disk_files,
             disk_images,
+            SimulatedServers(disk_images),
             self.store.storage,
             self.journal,
             Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
@@ -103,6 +107,7 @@ class MemoryHost:
             audit=self.store.audit,
             keys=self.store.keys,
             meter=self.meter,
+            refusals=self.refusals,
         )
 
     async def open(self) -> None:
@@ -121,6 +126,7 @@ class MemoryHost:
         await self.storage.close()
         await self.table.close()
         await self.journal.close()
+        await self.refusals.close()
         await self.store.close()
 
     async def call(self, verb: AnyVerb, caller: Caller = ADMIN, **params: object) -> Any:

@@ -20,7 +20,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Self
 
 from proton import (
     Array,
@@ -77,16 +77,16 @@ class OldConsole:
     """A peer of AMQP 0-10, inside the broker: what it sends reaches receivers of 1.0 as qpidd translates it."""
 
     def __init__(self, broker: QpiddPeer) -> None:
-        self._broker = broker
+        self.broker = broker
         self.heard: list[Heard] = []
 
     def bind(self, exchange: str, key: str) -> None:
-        self._broker.run(lambda: self._broker.bind(exchange, key, self._hear))
+        self.broker.run(lambda: self.broker.bind(exchange, key, self._hear))
 
     def send(self, exchange: str, key: str, message: ProtonMessage) -> None:
         message.address, message.subject = exchange, key
         raw = message.encode()
-        self._broker.run(lambda: self._broker.route(exchange, key, raw))
+        self.broker.run(lambda: self.broker.route(exchange, key, raw))
 
     def wait(self, what: str, accept: Callable[[Heard], object]) -> Heard:
         return until(what, lambda: next((one for one in list(self.heard) if accept(one)), None), every=0.01)
@@ -106,13 +106,16 @@ Bound = Callable[[str, str, bytes], None]
 class QpiddPeer:
     """Has a thread of its own. `users`: passwords by name; nobody needs one when there are none."""
 
+    product, version = "qpid-cpp", "1.39.0"
+
     def __init__(self, users: Mapping[str, str] | None = None) -> None:
+        self.connection: Callable[[QpiddPeer], Peer] = Peer
         self.users = users or {}
         self.poison: list[str] = []
         self.dropped: list[str] = []  # addresses that lead nowhere
         self.refills = True  # a sender's credit, for each message it sends
         self.allowance: int | None = None  # bytes that a connection may still hear before it is cut
-        self.connections: set[_Peer] = set()
+        self.connections: set[Peer] = set()
         self.queues: dict[str, Bound] = {}
         self._bindings: list[tuple[str, str, Bound]] = []
         self._loop = asyncio.new_event_loop()
@@ -120,7 +123,7 @@ class QpiddPeer:
         self._server: asyncio.Server | None = None
         self.port = 0
 
-    def __enter__(self) -> QpiddPeer:
+    def __enter__(self) -> Self:
         self._thread.start()
         self.listen()
         return self
@@ -142,7 +145,7 @@ class QpiddPeer:
         """On the same port as before, if there was one."""
 
         async def listen() -> None:
-            self._server = await self._loop.create_server(lambda: _Peer(self), "127.0.0.1", self.port)
+            self._server = await self._loop.create_server(lambda: self.connection(self), "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
         asyncio.run_coroutine_threadsafe(listen(), self._loop).result(10)
@@ -220,11 +223,11 @@ class QpiddPeer:
         self._cut(refuse=True)
 
 
-class _Peer(asyncio.Protocol):
+class Peer(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, broker: QpiddPeer) -> None:
-        self._broker = broker
+        self.broker = broker
         self._buffer = b""
         self._user: str | None = None
         self._wire: asyncio.Transport | None = None
@@ -233,7 +236,7 @@ class _Peer(asyncio.Protocol):
         self._connection.collect(self._collector)
         self._engine = Transport(Transport.SERVER)
         self._engine.bind(self._connection)
-        self._queues: dict[Link, _Queue] = {}
+        self.receivers: dict[Link, Queue] = {}
         self._senders: list[Receiver] = []
         self._names: set[str] = set()
         self._parts: dict[Link, list[bytes]] = {}
@@ -262,13 +265,13 @@ class _Peer(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._wire = transport
-        self._broker.connections.add(self)
+        self.broker.connections.add(self)
         self._tick()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wire = None
-        self._broker.connections.discard(self)
-        for queue in self._queues.values():
+        self.broker.connections.discard(self)
+        for queue in self.receivers.values():
             queue.end()
 
     def data_received(self, data: bytes) -> None:
@@ -282,7 +285,7 @@ class _Peer(asyncio.Protocol):
     def _authenticate(self) -> bytes:
         """SASL, the server's side; returns what follows it."""
         if self._buffer.startswith(_SASL):
-            mechanisms = ["PLAIN"] if self._broker.users else ["ANONYMOUS", "PLAIN"]
+            mechanisms = ["PLAIN"] if self.broker.users else ["ANONYMOUS", "PLAIN"]
             named = Array(None, Data.SYMBOL, *(symbol(name) for name in mechanisms))
             self._write(_SASL + _frame(0x40, [named]))
             self._buffer = self._buffer[len(_SASL) :]
@@ -291,7 +294,7 @@ class _Peer(asyncio.Protocol):
         frame, rest = self._buffer[8:size], self._buffer[size:]
         mechanism, response = _decode_init(frame)
         user, _, password = response.decode().lstrip("\0").partition("\0")
-        fine = self._broker.users.get(user) == password if mechanism == "PLAIN" else not self._broker.users
+        fine = self.broker.users.get(user) == password if mechanism == "PLAIN" else not self.broker.users
         self._write(_frame(0x44, [ubyte(0 if fine else 1)]))
         if fine:
             self._user = user if mechanism == "PLAIN" else "anonymous"
@@ -318,28 +321,29 @@ class _Peer(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if self._wire is None or self._hangs:
             return
-        left = self._broker.allowance
+        left = self.broker.allowance
         if left is None or len(data) < left:
             self._wire.write(data)
         else:
             self._wire.write(data[:left])
             self._wire.close()
         if left is not None:
-            self._broker.allowance = max(0, left - len(data))
+            self.broker.allowance = max(0, left - len(data))
 
     def _tick(self) -> None:
         if self._wire:
             self._engine.tick(time.monotonic())
             if self._user is not None:
                 self.flush()
-            asyncio.get_running_loop().call_later(0.5, self._tick)
+            asyncio.get_running_loop().call_later(0.05, self._tick)
 
     def _handle_events(self) -> None:
         while event := self._collector.peek():
             kind, subject = event.type, event.context
             if kind == Event.CONNECTION_REMOTE_OPEN:
                 self._connection.container = "qpidd"
-                self._connection.properties = PropertyDict({symbol("product"): "qpid-cpp", symbol("version"): "1.39.0"})
+                said = {symbol("product"): self.broker.product, symbol("version"): self.broker.version}
+                self._connection.properties = PropertyDict(said)
                 self._connection.open()
             elif kind == Event.CONNECTION_REMOTE_CLOSE:
                 self._connection.close()
@@ -356,20 +360,20 @@ class _Peer(asyncio.Protocol):
     def _on_link(self, kind: object, link: Link) -> None:
         if kind == Event.LINK_REMOTE_OPEN:
             if isinstance(link, Receiver):
-                self._accept_sender(link)
+                self.accept_sender(link)
             else:
-                self._accept_receiver(link)
-        elif kind == Event.LINK_FLOW and link in self._queues:
-            self._queues[link].pump()
+                self.accept_receiver(link)
+        elif kind == Event.LINK_FLOW and link in self.receivers:
+            self.receivers[link].pump()
         elif kind in (Event.LINK_REMOTE_CLOSE, Event.LINK_REMOTE_DETACH):
-            if queue := self._queues.pop(link, None):
+            if queue := self.receivers.pop(link, None):
                 queue.end()
             link.close()
 
-    def _accept_sender(self, link: Receiver) -> None:
+    def accept_sender(self, link: Receiver) -> None:
         node = link.remote_target.address
-        if node is not None and node not in EXCHANGES and node not in self._broker.queues:
-            self._refuse(link, node)
+        if node is not None and node not in EXCHANGES and node not in self.broker.queues:
+            self.refuse(link, node)
             return
         link.target.type = Terminus.TARGET
         _name(link.target, node)
@@ -378,7 +382,7 @@ class _Peer(asyncio.Protocol):
         link.flow(CREDIT)
         self._senders.append(link)
 
-    def _accept_receiver(self, link: Sender) -> None:
+    def accept_receiver(self, link: Sender) -> None:
         source = link.remote_source
         if source.dynamic:
             link.source.dynamic = True
@@ -392,17 +396,17 @@ class _Peer(asyncio.Protocol):
                 return
             self._names.add(name)
         else:
-            self._refuse(link, source.address)
+            self.refuse(link, source.address)
             return
         _name(link.source, name if source.dynamic else source.address)
         _name(link.target, link.remote_target.address)
-        queue = self._queues[link] = _Queue(self, self._broker, link, name, settled)
-        self._broker.queues[name] = queue.put
+        queue = self.receivers[link] = Queue(self, self.broker, link, name, settled)
+        self.broker.queues[name] = queue.put
         if source.address in EXCHANGES:
-            self._broker.bind(source.address, _binding_key(source.filter), queue.put)
+            self.broker.bind(source.address, _binding_key(source.filter), queue.put)
         link.open()
 
-    def _refuse(self, link: Link, node: str) -> None:
+    def refuse(self, link: Link, node: str) -> None:
         link.open()
         link.condition = Condition("amqp:not-found", f"no node is called {node}")
         link.close()
@@ -427,9 +431,12 @@ class _Peer(asyncio.Protocol):
         if not delivery.settled:
             delivery.update(Delivery.ACCEPTED)
         delivery.settle()
-        if self._broker.refills:
+        if self.broker.refills:
             link.flow(1)
-        self._broker.take(link.remote_target.address, raw)
+        self.take(link, raw)
+
+    def take(self, link: Receiver, raw: bytes) -> None:
+        self.broker.take(link.remote_target.address, raw)
 
     def _may_send(self, raw: bytes) -> bool:
         message = ProtonMessage()
@@ -437,14 +444,14 @@ class _Peer(asyncio.Protocol):
         return not message.user_id or bytes(message.user_id).decode() == self._user
 
 
-class _Queue:
+class Queue:
     """What waits for one receiver."""
 
     _tags = itertools.count()
 
-    def __init__(self, peer: _Peer, broker: QpiddPeer, link: Sender, name: str, settled: bool) -> None:
+    def __init__(self, peer: Peer, broker: QpiddPeer, link: Sender, name: str, settled: bool) -> None:
         self._peer = peer
-        self._broker = broker
+        self.broker = broker
         self._link = link
         self._name = name
         self._settled = settled
@@ -465,8 +472,8 @@ class _Queue:
                 delivery.settle()
 
     def end(self) -> None:
-        self._broker.queues.pop(self._name, None)
-        self._broker.unbind(self.put)
+        self.broker.queues.pop(self._name, None)
+        self.broker.unbind(self.put)
 
 
 def _name(end: Terminus, address: str | None) -> None:

@@ -152,12 +152,12 @@ class Server:
         await host.open()
         self.app = RestApp(
             host.bridge,
-            Identity(self._roles, host.tokens.authenticate),
+            Identity(self._roles, host.refusals, host.tokens.authenticate),
             metrics=lambda: b"# EOF\n",
             status=lambda: self.status,
             options=self.options,
         )
-        self.door = Door(self.app, self.options)
+        self.door = Door(self.app, host.refusals, self.options)
         self.listener: UnixListener = listen_unix(self.path)
         self.door.open(self.listener)
         return host

@@ -28,6 +28,7 @@ LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Dat
 NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
 HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
 OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+SERVED = {"sd_id": SD, "img_id": IMAGE}
 IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
 OF_MASTER = {"masterSdUUID": SD, "masterVersion": 1}
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
@@ -142,7 +143,12 @@ SHEET = [
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD}, problem="disk-unusable"),
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
     Line("Image.teardown", OF_VOLUME),
+    Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": CHILD, "discard": True}}),
+    Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": VOLUME}}, problem="disk-unusable"),
+    Line("NBD.stop_server", {"server_id": NOBODY}),
     Line("Image.getVolumes", OF_VOLUME),
+    Line("StorageDomain.dump", {"sd_id": SD}),
+    Line("Storage.check", {"storageID": SD}),
     Line("StorageDomain.getImages", {"storagedomainID": SD}),
     Line("StorageDomain.getVolumes", {"storagedomainID": SD}),
     Line("Image.delete", OF_VOLUME),

@@ -189,3 +189,18 @@ async def test_this_computers_stats(here: Host) -> None:
     said = datetime.datetime.strptime(stats.date_time, "%Y-%m-%dT%H:%M:%S GMT").replace(tzinfo=datetime.UTC)
     assert said.timestamp() == pytest.approx(time.time(), abs=5)
     assert from_json(to_json(stats), HostStats) == stats
+
+
+@pytest.mark.parametrize(
+    ("reached", "interface"),
+    [
+        ("192.0.2.10", "vdsmbr0"),
+        ("198.51.100.10", "bond0.100"),
+        ("fe80::5054:ff:fe00:1", "vdsmbr0"),
+        ("127.0.0.1", ""),
+        ("", ""),
+    ],
+)
+async def test_the_interface_the_caller_came_by(monkeypatch: pytest.MonkeyPatch, reached: str, interface: str) -> None:
+    monkeypatch.setattr(Context, "caller", msgspec.structs.replace(Context.caller, reached=reached))
+    assert (await Setting().capabilities()).last_client_iface == interface

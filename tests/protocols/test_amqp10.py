@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bodies as AMQP 1.0: what is written is what Proton, another's reader, reads."""
+"""AMQP 1.0: what is written is what Proton, another's codec, reads, and what it writes is read as it was meant."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from vdsm.protocols.amqp import UByte, UInt, ULong
 from vdsm.protocols.amqp10 import encode_body
+from vdsm.protocols.amqp10_reading import MOST_VALUES, DecodeError, decode_message
 
 KINDS = {UByte: proton.ubyte, UInt: proton.uint, ULong: proton.ulong, int: int}
 leaves = (
@@ -104,3 +105,91 @@ def test_numbers_that_are_none_arrive_as_such() -> None:
     (value,) = read(encode_body([math.nan])).body
     assert math.isnan(value)
     assert read(encode_body([uuid.UUID(int=7)])).body == [uuid.UUID(int=7)]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+# What Proton is given, and what is to come of it.
+foreign = (
+    leaves.map(lambda value: (KINDS.get(type(value), lambda same: same)(value), value))
+    | st.integers(-128, 127).map(lambda n: (proton.byte(n), n))
+    | st.integers(0, 2**16 - 1).map(lambda n: (proton.ushort(n), n))
+    | st.integers(-(2**31), 2**31 - 1).map(lambda n: (proton.int32(n), n))
+    | st.integers(0, 2**60).map(lambda n: (proton.timestamp(n), n))
+    | st.floats(width=32, allow_nan=False).map(lambda f: (proton.float32(f), f))
+    | st.text(st.characters(max_codepoint=127), max_size=20).map(lambda text: (proton.symbol(text), text))
+    | st.characters(exclude_categories=["Cs"]).map(lambda one: (proton.char(one), one))
+    | st.integers(0, 9).map(lambda n: (proton.Described(proton.symbol("x"), n), n))
+    | st.lists(st.integers(0, 9), max_size=4).map(
+        lambda items: (proton.Array(proton.UNDESCRIBED, proton.Data.LONG, *items), items)
+    )
+)
+
+
+@given(st.dictionaries(st.text(max_size=9), foreign, max_size=6), st.booleans())
+def test_what_another_writes_is_read(pairs: dict[str, Any], in_list: bool) -> None:
+    theirs, ours = ({key: pair[side] for key, pair in pairs.items()} for side in (0, 1))
+    message = proton.Message([theirs] if in_list else theirs)
+    message.inferred = in_list
+    assert repr(decode_message(bytes(message.encode())).body) == repr([ours] if in_list else ours)
+
+
+def test_every_part_of_a_head_is_read() -> None:
+    message: Any = proton.Message(body=b"data", subject="s", address="to", reply_to="r", id=uuid.uuid4())
+    message.correlation_id = uuid.UUID(int=5)
+    message.properties = {"a": proton.uint(5), "b": None}
+    message.user_id = b"me"
+    message.ttl = 2.5
+    message.durable = message.first_acquirer = True
+    message.delivery_count = 1
+    message.content_type = "amqp/map"
+    message.annotations = {proton.symbol("x-opt"): [1, 2]}
+    message.creation_time = 5.0
+    message.group_id, message.group_sequence, message.reply_to_group_id = "g", 1, "h"
+    message.inferred = True
+    read = decode_message(bytes(message.encode()))
+    assert (read.address, read.subject, read.reply_to, read.content_type) == ("to", "s", "r", "amqp/map")
+    assert (read.correlation_id, read.user_id, read.ttl, read.redelivered) == (uuid.UUID(int=5), "me", 2.5, True)
+    assert (read.properties, read.body) == ({"a": 5, "b": None}, b"data")
+    assert type(read.properties["a"]) is UInt
+
+
+@given(bodies, st.data())
+def test_broken_bytes_are_refused_and_nothing_worse(body: Any, data: st.DataObject) -> None:
+    whole = bytearray(proton.Message(subject="s", properties={"a": 1}).encode()[:-4] + encode_body(body))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(whole)))
+    for broken in (bytes(whole), bytes(whole[:cut])):
+        try:
+            decode_message(broken)
+        except DecodeError:
+            pass
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        b"\x00\x53\x77\xf0\x00\x00\x00\x05\xff\xff\xff\xff\x40",  # four thousand million nulls in six bytes
+        b"\x00\x53\x77\xd0\x00\x00\x00\x04\xff\xff\xff\xff",
+        b"\x00\x53\x77\xd1\x00\x00\x00\x05\x00\x00\x00\x01\x40",
+        b"\x00\x53\x77\xb1\xff\xff\xff\xff",
+        b"\x00\x53\x77" + b"\x00" * 5000,
+        b"\x00\x53\x77" + b"\xc0\x7f\x01" * 5000,
+        b"\x00\x53\x77\xc1\x04\x02\x45\x40\x40",  # a list for a key
+        b"\x00\x53\x75\x40",
+        b"\x00\x53\x99\x40",
+        b"\x53\x77\x40",
+        b"\x00\x53\x77\x74\x00\x00\x00\x00",  # a decimal
+        b"\x00\x53\x77\xa1\x01\xff",
+    ],
+)
+def test_sizes_that_are_not_there_and_forms_that_are_none(section: bytes) -> None:
+    with pytest.raises(DecodeError):
+        decode_message(section)
+
+
+def test_more_values_than_are_taken() -> None:
+    assert decode_message(encode_body([None] * MOST_VALUES)).body == [None] * MOST_VALUES
+    with pytest.raises(DecodeError):
+        decode_message(encode_body([None] * (MOST_VALUES + 1)))

@@ -54,6 +54,11 @@ class Terminal:
             assert time.monotonic() < end, f"not shown: {text!r}; shown: {self.text!r}"
             assert self._read(0.1), f"ended without {text!r}: {self.text!r}"
 
+    def completes(self, typed: str, rest: str) -> None:
+        """Wait for both, at once or with the screen drawn anew in between."""
+        shown = re.compile(re.escape(typed) + r"[\s\x08]*" + re.escape(rest))
+        until(f"{typed!r} is completed", lambda: self._read(0.02) and shown.search(self.text))
+
     def clear(self) -> None:
         self.raw = b""
 
@@ -220,7 +225,7 @@ def test_the_prompt(terminal: Open, homes: Mapping[str, str], machine: str) -> N
     prompt = terminal()
     prompt.shows("vdsm>")
     prompt.type("vm lis\t")
-    prompt.shows("vm list")
+    prompt.completes("vm lis", "t")
     prompt.type("\r")
     prompt.shows(machine)
     prompt.clear()

@@ -13,6 +13,7 @@ from vdsm.amqp.connection import Connection
 from vdsm.amqp.convert import encode
 from vdsm.amqp.engine import Channel
 from vdsm.amqp.links import Outgoing, Settled
+from vdsm.amqp.management import Management
 from vdsm.amqp.places import Direct, Inbox, ReplyTo, Target, Topic
 from vdsm.amqp.profiles import Profile
 from vdsm.amqp.subscription import Subscription
@@ -65,6 +66,9 @@ class Attachment:
         self._links: dict[Subscription, str] = {}
         self._unattached: set[Subscription] = set()
         self._listening = connection.channel(connection.fail)
+        self._management: Management | None = None
+        if profile.manages_queues:
+            self._management = Management(connection.channel(connection.fail), connection.fail)
         sending = connection.channel(connection.fail)
         nodes = {profile.send(place, domain).node for place in (Direct("x"), Topic("x"))}
         self._own = {node: self._leave_by(sending, node) for node in nodes}
@@ -73,7 +77,7 @@ class Attachment:
 
     @property
     def up(self) -> bool:
-        return self.was_up and not self._unattached
+        return self.was_up and not self._unattached and not self._connection.ending
 
     @property
     def verifies_users(self) -> bool:
@@ -96,9 +100,17 @@ class Attachment:
                 message.user_id = None
             subscription.take(message)
 
+        def listen() -> None:
+            if subscription in self._unattached:  # it may have gone meanwhile
+                self._links[subscription] = self._listening.receive(what, CREDIT, take, attached)
+                self._connection.flush_soon()
+
         self._unattached.add(subscription)
-        self._links[subscription] = self._listening.receive(what, CREDIT, take, attached)
-        self._connection.flush_soon()
+        if self._management:
+            self._management.prepare(what, listen)
+            self._connection.flush_soon()
+        else:
+            listen()
 
     def detach(self, subscription: Subscription) -> None:
         self._unattached.discard(subscription)

@@ -90,11 +90,14 @@ class Bus:
         self._watchers.append((on_up, on_down))
 
     def listen(self, where: Source, handler: Handler) -> Subscription:
-        """Hand over what comes there, from now on or from when the bus is up, again after each reconnect."""
+        """Hand over what comes there, from now on or from when the bus is up, again after each reconnect.
+
+        Raises ValueError for a place that the broker, if it is known already, has no address for.
+        """
         subscription = Subscription(where, handler, self._unlisten)
-        self._subscriptions.append(subscription)
         if self._attachment:
             self._attachment.attach(subscription)
+        self._subscriptions.append(subscription)
         return subscription
 
     def send(self, where: Target, message: Message, settled: Settled | None = None) -> bool:
@@ -151,7 +154,7 @@ class Bus:
                 self._note(f"no answer within {ATTEMPT_SECONDS:g} s")
             except ssl.SSLCertVerificationError as problem:
                 self._note(f"its certificate cannot be trusted: {problem.verify_message}; see the file `ca`")
-            except (OSError, ProtocolFault) as problem:
+            except (OSError, ProtocolFault, ValueError) as problem:  # a host name, or a place, may be unsayable
                 self._note(str(problem))
             self._failures += 1
             pause = min(limit, FIRST_PAUSE_SECONDS * 2 ** min(self._failures, 16))

@@ -15,6 +15,8 @@ from vdsm.amqp.engine import Channel, Engine
 from vdsm.amqp.errors import ProtocolFault, Refused
 from vdsm.amqp.sasl import SaslClient
 
+COALESCE_SECONDS = 0.003
+
 HIGH_WATER_BYTES = 256 << 10
 
 
@@ -33,6 +35,7 @@ class Connection(asyncio.Protocol):
         self._reason = ""
         self._writable = True
         self._flushing = False
+        self._soon: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -59,6 +62,11 @@ class Connection(asyncio.Protocol):
     def properties(self) -> Mapping[str, Any]:
         return self.opened.result()
 
+    @property
+    def ending(self) -> bool:
+        """Before anybody is told that what he sent is lost."""
+        return bool(self._reason)
+
     def channel(self, on_end: Callable[[str], None]) -> Channel:
         channel = self._engine.channel(on_end)
         self.flush_soon()
@@ -66,9 +74,19 @@ class Connection(asyncio.Protocol):
 
     def flush_soon(self) -> None:
         """To be called after anything was asked of a channel: it leaves with the rest of this turn of the loop."""
+        if self._soon:
+            self._soon.cancel()
+            self._soon = None
+            self._flushing = False
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
+
+    def _flush_later(self) -> None:
+        """What the broker is told of messages that came leaves with the answers to them, where these are quick."""
+        if not self._flushing:
+            self._flushing = True
+            self._soon = self._loop.call_later(COALESCE_SECONDS, self._flush)
 
     def fail(self, reason: str) -> None:
         """End it at once."""
@@ -110,7 +128,10 @@ class Connection(asyncio.Protocol):
                 self._engine.feed(data)
             except TransportException as problem:
                 self.fail(str(problem))
-        self._flush()
+        if self.opened.done():
+            self._flush_later()
+        else:
+            self._flush()
 
     def pause_writing(self) -> None:
         self._writable = False
@@ -123,8 +144,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, problem: Exception | None) -> None:
         self._transport = None
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._soon):
+            if timer:
+                timer.cancel()
         self._reason = self._reason or (str(problem) if problem else "the broker closed the connection")
         self._settle_futures()
         self._engine.abandon()
@@ -141,7 +163,7 @@ class Connection(asyncio.Protocol):
             self.opened.set_result(dict(properties))
 
     def _flush(self) -> None:
-        self._flushing = False
+        self._flushing, self._soon = False, None
         if self._transport is None or self._transport.is_closing():
             return
         if self._sasl.outgoing:

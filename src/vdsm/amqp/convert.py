@@ -1,37 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages to the bytes of AMQP 1.0 and back: by Proton's codec, but for the bodies that are written."""
+"""Messages to the bytes of AMQP 1.0 and back. Of Proton's codec only what writes the head of a message is used."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import proton
-from proton import Array, Described, ProtonException, symbol
 from proton import Message as ProtonMessage
+from proton import ProtonException, symbol
 
 from vdsm.protocols.amqp import Message, UByte, UInt, ULong
 from vdsm.protocols.amqp10 import count_values, encode_body
+from vdsm.protocols.amqp10_reading import DecodeError, decode_message
 
 _NO_BODY = b"\x00\x53\x77\x40"  # which Proton writes where there is none
 MOST_NODES = 65_535
 """Readers made with Proton see as many nodes of a body, one for each value and key, and miss the rest unasked."""
 
 _OUT: dict[type, type] = {UByte: proton.ubyte, UInt: proton.uint, ULong: proton.ulong}
-_IN: dict[type, type] = {
-    proton.ubyte: UByte,
-    proton.uint: UInt,
-    proton.ulong: ULong,
-    proton.byte: int,
-    proton.short: int,
-    proton.ushort: int,
-    proton.int32: int,
-    proton.timestamp: int,
-    proton.float32: float,
-    proton.symbol: str,
-    proton.char: str,
-    memoryview: bytes,
-    bytearray: bytes,
-}
 
 
 class Unreadable(Exception):
@@ -70,35 +56,10 @@ def encode(message: Message, *, list_as_sequence: bool = False) -> bytes:
 
 def decode(data: bytes) -> Message:
     """Raises Unreadable."""
-    incoming = ProtonMessage()
     try:
-        incoming.decode(data)
-        reader = _Reader()
-        body = reader.plain(incoming.body)
-        properties = reader.plain(incoming.properties)
-        correlation_id = reader.plain(incoming.correlation_id)
-    except (ProtonException, ValueError, OverflowError, TypeError, RecursionError) as error:
-        # a map's key that is a list is a TypeError, depth beyond reason a RecursionError
-        raise Unreadable(f"{type(error).__name__}: {error}"[:200]) from error
-    if not isinstance(properties, dict | None) or not isinstance(body, dict | list | bytes | None):
-        raise Unreadable(f"a body that is a {type(body).__name__}")
-    return Message(
-        address=incoming.address,
-        subject=incoming.subject,
-        reply_to=incoming.reply_to,
-        correlation_id=correlation_id,
-        content_type=_text(incoming.content_type),
-        user_id=bytes(incoming.user_id).decode(errors="replace") or None,
-        redelivered=incoming.delivery_count > 0,
-        ttl=incoming.ttl or None,
-        properties=properties or {},
-        body=body,
-    )
-
-
-def _text(value: str) -> str | None:
-    """Proton makes the symbol None of a content type that is not there."""
-    return None if value == "None" else str(value)
+        return decode_message(data)
+    except DecodeError as error:
+        raise Unreadable(str(error)[:200]) from error
 
 
 def _out(value: Any) -> Any:
@@ -109,26 +70,3 @@ def _out(value: Any) -> Any:
         return [_out(item) for item in value]
     wrapper = _OUT.get(kind)
     return wrapper(value) if wrapper else value
-
-
-class _Reader:
-    """Counts, to know when Proton has left something out."""
-
-    def __init__(self) -> None:
-        self._left = MOST_NODES - 1
-
-    def plain(self, value: Any) -> Any:
-        self._left -= 1
-        if self._left <= 0:
-            raise Unreadable(f"more than {MOST_NODES} values")
-        kind = type(value)
-        if kind is dict:
-            return {self.plain(key): self.plain(item) for key, item in value.items()}
-        if kind is list:
-            return [self.plain(item) for item in value]
-        if kind is Array:
-            return [self.plain(item) for item in value.elements]
-        if kind is Described:
-            return self.plain(value.value)
-        wrapper = _IN.get(kind)
-        return wrapper(value) if wrapper else value

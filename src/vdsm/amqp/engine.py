@@ -24,11 +24,12 @@ from proton import (
     symbol,
 )
 
-from vdsm.amqp.links import Incoming, Outgoing
+from vdsm.amqp.links import Incoming, Outgoing, reading
 from vdsm.amqp.profiles import Receive
 from vdsm.protocols.amqp import Message
 
 FRAME_BYTES = 64 << 10
+PAIR_CREDIT = 10
 
 
 class Channel:
@@ -64,7 +65,7 @@ class Channel:
         if what.capability:
             link.source.capabilities.put_object(symbol(what.capability))
         link.open()
-        self.incoming[name] = Incoming(link, credit, on_message), on_attached
+        self.incoming[name] = Incoming(link, credit, reading(on_message)), on_attached
         return name
 
     def send(
@@ -82,6 +83,22 @@ class Channel:
         self.outgoing[name] = Outgoing(link, self._session, room, on_usable, on_unsent)
         return self.outgoing[name]
 
+    def pair(
+        self, node: str, read: Callable[[bytes], Callable[[], None] | None], on_usable: Callable[[], None]
+    ) -> Outgoing:
+        """Two links to one node, of one name: answers come on the one that requests do not leave by."""
+        name, paired = _fresh(), {symbol("paired"): True}
+        receiver, sender = self._session.receiver(name), self._session.sender(name)
+        links: tuple[Receiver | Sender, ...] = (sender, receiver)
+        for link in links:
+            link.source.address = link.target.address = node
+            link.snd_settle_mode = Link.SND_SETTLED
+            link.properties = PropertyDict(paired)
+            link.open()
+        self.incoming[name] = Incoming(receiver, PAIR_CREDIT, read), lambda address: None
+        self.outgoing[name] = Outgoing(sender, self._session, PAIR_CREDIT, on_usable, lambda: None)
+        return self.outgoing[name]
+
     def release(self, name: str) -> None:
         """One receiving link is not needed any more."""
         if found := self.incoming.pop(name, None):
@@ -97,11 +114,11 @@ class Channel:
         if self.ended:
             return
         self.ended = True
-        for outgoing in self.outgoing.values():
-            outgoing.end()
         if reason:
             self._session.close()
             self._on_end(reason)
+        for outgoing in self.outgoing.values():
+            outgoing.end()
 
 
 class Engine:
@@ -164,8 +181,8 @@ class Engine:
 
     def flow(self) -> None:
         """The backlog has shrunk: what waits may go on."""
-        for channel in self._channels.values():
-            for outgoing in channel.outgoing.values():
+        for channel in list(self._channels.values()):  # whoever is told may open another
+            for outgoing in list(channel.outgoing.values()):
                 outgoing.flow()
 
     def close(self) -> None:
@@ -221,7 +238,7 @@ class Engine:
         if kind == Event.LINK_FLOW and isinstance(link, Sender):
             if outgoing := channel.outgoing.get(link.name):
                 outgoing.flow()
-        elif kind == Event.LINK_REMOTE_OPEN and link.name in channel.incoming:
+        elif kind == Event.LINK_REMOTE_OPEN and isinstance(link, Receiver) and link.name in channel.incoming:
             # One without a source is about to be refused.
             if link.remote_source.type != Terminus.UNSPECIFIED:
                 channel.incoming[link.name][1](link.remote_source.address)

@@ -26,10 +26,11 @@ BACKLOG_BYTES = 2 << 20
 class Incoming:
     """Takes each message, says so to the broker, and hands it over: at most once, whatever comes after."""
 
-    def __init__(self, link: Receiver, credit: int, on_message: Callable[[Message], None]) -> None:
+    def __init__(self, link: Receiver, credit: int, read: Callable[[bytes], Callable[[], None] | None]) -> None:
+        """`read` makes of a message what is to be done with it; None refuses it."""
         self._link = link
         self._credit = credit
-        self._on_message = on_message
+        self._read = read
         self._parts: list[bytes] = []
         self._size = 0
         link.flow(credit)
@@ -47,27 +48,33 @@ class Incoming:
         aborted, data, size = delivery.aborted, b"".join(self._parts), self._size
         self._parts, self._size = [], 0
         self._link.advance()
-        message = None if aborted or size > MOST_BYTES else self._read(data)
+        act = None if aborted or size > MOST_BYTES else self._read(data)
         if size > MOST_BYTES:
             log.warning("a message of %d bytes was refused: the most is %d", size, MOST_BYTES)
         if not delivery.settled:
-            delivery.update(Disposition.ACCEPTED if message else Disposition.REJECTED)
+            delivery.update(Disposition.ACCEPTED if act else Disposition.REJECTED)
         delivery.settle()
         if self._link.credit <= self._credit // 2:
             self._link.flow(self._credit - self._link.credit)
-        if message:
-            self._on_message(message)
+        if act:
+            act()
 
     def close(self) -> None:
         self._link.close()
 
-    @staticmethod
-    def _read(data: bytes) -> Message | None:
+
+def reading(on_message: Callable[[Message], None]) -> Callable[[bytes], Callable[[], None] | None]:
+    """For messages as the bus has them."""
+
+    def read(data: bytes) -> Callable[[], None] | None:
         try:
-            return decode(data)
+            message = decode(data)
         except Unreadable as problem:
             log.warning("a message was refused: %s", problem)
             return None
+        return lambda: on_message(message)
+
+    return read
 
 
 class Outgoing:

@@ -100,7 +100,8 @@ def _decode(frame: bytes) -> tuple[int, list[object]]:
         data.rewind()
         data.next()
         value = data.get_object()
-    except ProtonException as error:
+    except (ProtonException, ValueError, OverflowError, TypeError, RecursionError) as error:
+        # Proton makes a character of any 32 bits, and a key of a map of anything
         raise ProtocolFault(f"the broker's SASL frames make no sense: {error}") from error
     if not isinstance(value, Described) or not isinstance(value.descriptor, int) or not isinstance(value.value, list):
         raise ProtocolFault("the broker's SASL frames make no sense")

@@ -108,7 +108,9 @@ def _channel_of(transport: asyncio.Transport) -> Channel:
     peer = transport.get_extra_info("peername")
     if isinstance(peer, tuple):
         tls = transport.get_extra_info("ssl_object")
-        return tcp_channel(str(peer[0]), transport.get_extra_info("peercert"), tls=tls is not None)
+        reached = transport.get_extra_info("sockname")
+        certificate = transport.get_extra_info("peercert")
+        return tcp_channel(str(peer[0]), str(reached[0]), certificate, tls=tls is not None)
     return unix_channel(sock)
 
 

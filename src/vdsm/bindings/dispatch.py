@@ -11,7 +11,9 @@ from vdsm.contract.errors import ForeignHost, ImagesNotServed, Problem
 
 from .answers import Receive, Scope, Send, problem_answer, refuse_websocket, send_answer
 from .connection import Guest
+from .identity import Identity
 from .listener import Application
+from .requests import Request
 
 HttpApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -29,9 +31,10 @@ class Branch(NamedTuple):
 class Dispatch:
     """See `listener.Application`."""
 
-    def __init__(self, rest: Application, branches: Sequence[Branch] = ()) -> None:
+    def __init__(self, rest: Application, identity: Identity, branches: Sequence[Branch] = ()) -> None:
         self._rest = rest
-        self._branches = (Branch(_is_foreign, _refuse_host), Branch(_is_image, _refuse_image), *branches)
+        self._identity = identity
+        self._branches = (Branch(_is_foreign, self._refuse_host), Branch(_is_image, _refuse_image), *branches)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         for takes, app in self._branches:
@@ -41,6 +44,12 @@ class Dispatch:
 
     def end_streams(self) -> None:
         self._rest.end_streams()
+
+    async def _refuse_host(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = ForeignHost(name=header(scope, b"host").decode("latin-1"))
+        request = Request(scope)
+        self._identity.turned_away(problem, request.guest.channel, request.what, request.flow_id)
+        await _refuse(scope, receive, send, problem)
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -58,10 +67,6 @@ def _is_foreign(scope: Scope) -> bool:
     if guest.channel.kind != "tcp" or _OWN_NAME.fullmatch(header(scope, b"host")):
         return False
     return scope["http_version"] != "1.0" or any(name == b"host" for name, _ in scope["headers"])
-
-
-async def _refuse_host(scope: Scope, receive: Receive, send: Send) -> None:
-    await _refuse(scope, receive, send, ForeignHost(name=header(scope, b"host").decode("latin-1")))
 
 
 def _is_image(scope: Scope) -> bool:

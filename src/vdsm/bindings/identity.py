@@ -9,24 +9,26 @@ import struct
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from types import MappingProxyType
 
 import msgspec
 
 from vdsm.contract.access import Role
-from vdsm.contract.errors import Unauthenticated
+from vdsm.contract.errors import ForeignHost, ForeignOrigin, Problem, Unauthenticated
 from vdsm.contract.types import Secret
 from vdsm.core.caller import Caller
+from vdsm.core.refusals import Refusals
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h, Linux 4.13; Python 3.11 has no name for it
 _RANK = {role: rank for rank, role in enumerate(Role)}
-_NOBODY: Mapping[str, Role] = MappingProxyType({})
+_NO_CALLER = (Unauthenticated, ForeignOrigin, ForeignHost)
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
     """One connection, as the kernel and the TLS library know it."""
 
     kind: str  # unix, tls, tcp
+    address: str = ""  # where it comes from, without a network's zone; empty for a local user
+    reached: str = ""  # the address of this host at its end
     peer: str  # whose limits it counts against: "uid:1000", "192.0.2.7", "2001:db8:1:2::/64"
     uid: int | None = None
     gids: tuple[int, ...] = ()
@@ -65,8 +67,11 @@ TokenCheck = Callable[[Secret, str], Awaitable[Caller | None]]
 class Identity:
     """Makes callers for one binding."""
 
-    def __init__(self, roles: Roles, check_token: TokenCheck | None = None, *, binding: str = "rest") -> None:
+    def __init__(
+        self, roles: Roles, refusals: Refusals, check_token: TokenCheck | None = None, *, binding: str = "rest"
+    ) -> None:
         self._roles = roles
+        self.refusals = refusals
         self._check_token = check_token
         self._binding = binding
         self._backoff = Backoff()
@@ -76,7 +81,13 @@ class Identity:
         role = self._roles.of(channel)
         if role is None:
             return None
-        return Caller(identity=_name(channel), channel=self._label(channel), role=role)
+        return Caller(
+            identity=_name(channel),
+            channel=self._label(channel),
+            role=role,
+            peer=channel.address,
+            reached=channel.reached,
+        )
 
     async def of_token(self, authorization: str, channel: Channel) -> Caller:
         """The caller of an `Authorization` header: who sends one is that token's, or nobody. Raises Unauthenticated."""
@@ -92,7 +103,19 @@ class Identity:
             self._backoff.failed(channel.peer)
             raise Unauthenticated(reason="the token is unknown, expired or revoked")
         self._backoff.succeeded(channel.peer)
-        return caller
+        return msgspec.structs.replace(caller, peer=channel.address, reached=channel.reached)
+
+    def turned_away(self, problem: Problem, channel: Channel, what: str, flow_id: str = "") -> None:
+        """Have it audited that somebody asked for `what` and was no caller. Other problems are the bridge's affair."""
+        if isinstance(problem, _NO_CALLER):
+            self.refusals.note(
+                problem,
+                what,
+                identity=_name(channel),
+                channel=self._label(channel),
+                peer=channel.address,
+                flow_id=flow_id,
+            )
 
     def _label(self, channel: Channel) -> str:
         return f"{self._binding}+{channel.kind}"
@@ -145,15 +168,25 @@ def _peer_groups(sock: socket.socket) -> tuple[int, ...]:
     return struct.unpack(f"{len(raw) // 4}I", raw)
 
 
-def tcp_channel(address: str, certificate: Mapping[str, object] | None, *, tls: bool) -> Channel:
+def tcp_channel(address: str, reached: str, certificate: Mapping[str, object] | None, *, tls: bool) -> Channel:
     """A network peer; `certificate` is the verified one, in the form of `SSLSocket.getpeercert`."""
-    return Channel(kind="tls" if tls else "tcp", peer=peer_of(address), names=certificate_names(certificate or {}))
+    return Channel(
+        kind="tls" if tls else "tcp",
+        address=_without_zone(address),
+        reached=_without_zone(reached),
+        peer=peer_of(address),
+        names=certificate_names(certificate or {}),
+    )
+
+
+def _without_zone(address: str) -> str:
+    return address.partition("%")[0]
 
 
 def peer_of(address: str) -> str:
     """An address as one peer: of IPv6 the network, since everybody has 2**64 addresses in theirs."""
     try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(_without_zone(address))
     except ValueError:
         return address
     if isinstance(ip, ipaddress.IPv6Address):

@@ -8,13 +8,15 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from uvicorn.config import Config
 
-from vdsm.contract.errors import TooBusy
+from vdsm.contract.errors import TooBusy, Unauthenticated
+from vdsm.core.refusals import Refusals
 
 from .answers import Receive, Scope, Send, problem_answer, raw_answer
 from .connection import DatedState, Guest, HttpConnection, WebSocketConnection
@@ -28,6 +30,7 @@ _log = logging.getLogger(__name__)
 
 _SWEEP_EVERY = 1.0  # seconds
 _ACCEPT_PAUSE = 0.2  # seconds, when the process is out of file descriptors
+_NO_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "PEER_DID_NOT_RETURN_A_CERTIFICATE")  # OpenSSL's words
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -42,7 +45,10 @@ class Application(Protocol):
 class Door:
     """Serves one application, and on TCP the `wires` too, on any number of sockets, under one set of limits."""
 
-    def __init__(self, app: Application, options: RestOptions | None = None, wires: Sequence[Wire] = ()) -> None:
+    def __init__(
+        self, app: Application, refusals: Refusals, options: RestOptions | None = None, wires: Sequence[Wire] = ()
+    ) -> None:
+        self._refusals = refusals
         self.options = options = options or RestOptions()
         self._app = app
         self._wires = wires
@@ -172,7 +178,11 @@ class Door:
             async with asyncio.timeout(options.head_timeout):
                 await first.decided.wait()
         except OSError as error:  # ssl.SSLError, TimeoutError and ConnectionError are among them
-            _log.info("no connection with %s: %s", peer, f"{error}" or "it said nothing")
+            if isinstance(error, ssl.SSLError) and error.reason in _NO_CERTIFICATE:
+                problem = Unauthenticated(reason=f"{error}")
+                self._refusals.note(problem, "a TLS handshake", identity=f"tcp:{peer}", channel="tls", peer=peer)
+            else:
+                _log.info("no connection with %s: %s", peer, f"{error}" or "it said nothing")
         finally:
             if first.abandon():
                 self._forget(peer)

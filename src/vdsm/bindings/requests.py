@@ -57,6 +57,11 @@ class Request:
         given = headers.get(b"flow-id") or headers.get(b"x-request-id")
         self.flow_id = (given and fields.sane_id(given)) or f"{_process}{next(_numbers):06x}"
 
+    @property
+    def what(self) -> str:
+        """It in a few words, for people."""
+        return f"{self.method} {self.path}"
+
     def segments(self) -> list[str]:
         """The path, decoded piece by piece, so that an escaped slash stays within its piece. Raises InvalidRequest."""
         raw: bytes = self.scope["raw_path"]

@@ -121,7 +121,7 @@ class RestApp:
         try:
             answer = await self._serve(request, receive, send)
         except Problem as problem:
-            answer = problem_answer(problem, request.flow_id)
+            answer = self._refusal(request, problem)
         except Disconnected:
             return
         except Exception:  # the last net: a defect of this binding must answer as one of the daemon's does
@@ -173,7 +173,7 @@ class RestApp:
             endpoint, values = found
             await endpoint(request, values, receive, watched)
         except Problem as problem:
-            answer = problem_answer(problem, request.flow_id)
+            answer = self._refusal(request, problem)
         except Exception:  # as above
             answer = _defect(request)
         else:
@@ -183,6 +183,10 @@ class RestApp:
         else:
             answer.headers += request.echo()
             await refuse_websocket(send, answer)
+
+    def _refusal(self, request: Request, problem: Problem) -> Answer:
+        self._identity.turned_away(problem, request.guest.channel, request.what, request.flow_id)
+        return problem_answer(problem, request.flow_id)
 
     async def _identify(self, request: Request) -> Caller:
         """Raises Unauthenticated."""
@@ -201,8 +205,9 @@ class RestApp:
     async def _give_metrics(self, request: Request, values: Values, receive: Receive, send: Send) -> Answer:
         caller = await self._identify(request)
         if not caller.may(Privilege.HOST_READ):
-            _log.warning("refused: %s may not read /metrics", caller.identity)
-            raise AccessDenied(caller=caller.identity, privilege=Privilege.HOST_READ, method="/metrics")
+            problem = AccessDenied(caller=caller.identity, privilege=Privilege.HOST_READ, method="/metrics")
+            self._identity.refusals.note_caller(problem, request.what, caller)
+            raise problem
         media = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
         return Answer(200, [(b"content-type", media), NO_STORE], self._metrics())
 

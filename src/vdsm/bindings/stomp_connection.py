@@ -9,7 +9,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 
-from vdsm.contract.errors import AccessDenied
+from vdsm.contract.errors import AccessDenied, Unauthenticated
 from vdsm.contract.events import EventFilter, EventRecord, Gap
 from vdsm.core import flow
 from vdsm.core.caller import Caller
@@ -86,7 +86,8 @@ class StompConnection(asyncio.Protocol):
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         caller = self._hub.identity.of_channel(guest.channel)
         if caller is None:
-            _log.warning("refused: %s shows no certificate that has a role here", guest.channel.peer)
+            problem = Unauthenticated(reason="it shows no client certificate that has a role here")
+            self._hub.identity.turned_away(problem, guest.channel, "CONNECT")
             self._apply(self._session.refuse("The caller is not known: show a client certificate that has a role here"))
         else:
             guest.caller = self.caller = caller

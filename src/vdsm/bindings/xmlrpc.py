@@ -74,6 +74,7 @@ class XmlRpcApp:
         try:
             answer = Answer(200, [_XML, NO_STORE], await self._serve(request, receive))
         except Problem as problem:
+            self._identity.turned_away(problem, request.guest.channel, request.what, request.flow_id)
             answer = problem_answer(problem, request.flow_id)
         except Disconnected:
             return
@@ -123,6 +124,7 @@ class XmlRpcApp:
                 raise MethodNotImplemented(method=name)
             return historical.answer(method, await self._calls.call(verb, arguments, caller, request.flow_id))
         except Problem as problem:
+            self._identity.turned_away(problem, request.guest.channel, name, request.flow_id)
             return _refusal(problem, request.flow_id)
         except Exception:  # as above, in the form callers read
             _log.exception("%s failed by a defect of the binding (flow %s)", name, request.flow_id)

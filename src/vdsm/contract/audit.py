@@ -15,14 +15,15 @@ NOUN = "Audit"
 
 
 class AuditRecord(Output, frozen=True, kw_only=True):
-    """One call. Secrets in `arguments` are `***`."""
+    """One call, or one that was turned away before it was one. Secrets in `arguments` are `***`."""
 
     id: int
     time: UnixTime
     caller: str
     channel: str
+    peer: str = ""  # the address it came from, if from another host
     method: str
-    arguments: str  # JSON
+    arguments: str  # JSON; of callers who were turned away, how many more there were of the kind
     verdict: str  # ok, accepted, or the slug of the problem
     duration: float  # seconds
     flow_id: str

@@ -14,6 +14,7 @@ from . import errors_storage as es
 from . import events as ev
 from ._verb import Kind, verb
 from .access import Privilege
+from .events import Severity
 from .storage_words import DomainId, PoolId, StorageDomainType
 from .types import END, Bytes, HostPath, Output
 
@@ -61,9 +62,29 @@ class StorageSummary(Output, frozen=True, kw_only=True):
     reason: str = ""  # why it is unusable
 
 
+class Finding(Output, frozen=True, kw_only=True):
+    """Something in a storage domain that is not as it should be."""
+
+    severity: Severity
+    where: str  # below the domain's directory
+    what: str
+    remedy: str
+
+
 @verb(kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /storage")
 def list_() -> list[StorageSummary]:
     """The storage domains this host is connected to."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_ADMIN, since="1.0", http="GET /storage/{storage_id}/check",
+    raises=(*_FILES, ed.StorageDomainDoesNotExist),
+)  # fmt: skip
+def check(storage_id: DomainId) -> list[Finding]:
+    """Read a whole storage domain and name everything in it that is not as it should be. Nothing is changed.
+
+    What a task is doing at that moment may be among it.
+    """
 
 
 @verb(

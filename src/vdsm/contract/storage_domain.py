@@ -16,13 +16,19 @@ from ._verb import Kind, Wire, verb
 from .access import Privilege
 from .storage_pool import MasterVersion, PoolName, RemotePath
 from .storage_words import (
+    DiskContentType,
     DomainId,
     ImageId,
     PoolId,
     StorageDomainImageClass,
     StorageDomainRole,
     StorageDomainType,
+    VolumeAllocation,
+    VolumeFormat,
     VolumeId,
+    VolumeLegality,
+    VolumeRole,
+    VolumeStatus,
 )
 from .types import Bytes, Output
 
@@ -65,6 +71,33 @@ class StorageDomainStats(Output, frozen=True, kw_only=True):
     mdathreshold: bool = True
     mdasize: int = 0
     mdafree: int = 0
+
+
+class VolumeDump(Output, frozen=True, kw_only=True, omit_defaults=True):
+    """A volume as it lies there; of one whose metadata cannot be used only what its file tells."""
+
+    image: ImageId
+    status: VolumeStatus
+    truesize: Bytes | None = None
+    apparentsize: Bytes | None = None
+    parent: VolumeId | None = None
+    description: str | None = None
+    disktype: DiskContentType | None = None
+    format: VolumeFormat | None = None
+    type: VolumeAllocation | None = None
+    voltype: VolumeRole | None = None
+    legality: VolumeLegality | None = None
+    capacity: Bytes | None = None
+    ctime: int | None = None
+    generation: int | None = None
+    sequence: int | None = None
+
+
+class StorageDomainDump(Output, frozen=True, kw_only=True):
+    """A domain with all its volumes."""
+
+    metadata: StorageDomainInfo
+    volumes: dict[VolumeId, VolumeDump]
 
 
 @verb(
@@ -183,3 +216,11 @@ def get_volumes(
 )  # fmt: skip
 def validate(storagedomain_id: DomainId) -> None:
     """Refuse a domain that cannot be used."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{sd_id}/dump",
+    command="domain dump", raises=_KNOWN,
+)  # fmt: skip
+def dump(sd_id: Annotated[DomainId, Wire("sd_id")], full: bool = False) -> StorageDomainDump:
+    """Everything a domain says of itself and of its volumes, for diagnosis. `full` adds nothing without leases."""

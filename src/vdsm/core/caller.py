@@ -12,6 +12,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     identity: str  # "uid:0", "cert:CN=engine", "token:backup"
     channel: str  # "rest+unix", "rest+tls", "stomp", ...
     role: Role
+    peer: str = ""  # the address it calls from; empty on this host's own socket
+    reached: str = ""  # the address of this host it called
 
     def may(self, privilege: Privilege) -> bool:
         return privilege in ROLES[self.role]

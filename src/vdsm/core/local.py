@@ -39,6 +39,7 @@ from .locks import Locks
 from .ports import deadline as deadlines
 from .ports.meter import Meter
 from .ports.store import AuditLog, Claim, KeyLog
+from .refusals import Refusals
 from .task import Tasks
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class LocalBridge:
         audit: AuditLog,
         keys: KeyLog,
         meter: Meter,
+        refusals: Refusals,
     ) -> None:
         self._entries = entries_of([*services, tasks])
         self._tasks = tasks
@@ -74,6 +76,7 @@ class LocalBridge:
         self._audit = audit
         self._keys = keys
         self._meter = meter
+        self._refusals = refusals
         self._keyed: dict[tuple[str, str], Work] = {}
         self._working: set[asyncio.Task[Any]] = set()
         self.ready = False
@@ -162,7 +165,9 @@ class LocalBridge:
     ) -> AsyncIterator[EventRecord | Gap]:
         """See `Bridge.subscribe`."""
         if not caller.may(Privilege.EVENT_READ):
-            raise AccessDenied(caller=caller.identity, privilege=Privilege.EVENT_READ, method="the event stream")
+            problem = AccessDenied(caller=caller.identity, privilege=Privilege.EVENT_READ, method="the event stream")
+            self._refusals.note_caller(problem, "the event stream", caller)
+            raise problem
         return self._journal.follow(wanted, since)
 
     # ---- one call --------------------------------------------------------------------------------------------------
@@ -272,6 +277,7 @@ class LocalBridge:
             time=time.time(),
             caller=call.caller.identity,
             channel=call.caller.channel,
+            peer=call.caller.peer,
             method=call.entry.verb.method,
             arguments=shown(call.args, params),
             verdict="replayed" if call.replayed else verdict,

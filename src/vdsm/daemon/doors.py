@@ -25,6 +25,7 @@ from vdsm.bindings.tls import ServerTls, TlsFiles
 from vdsm.bindings.xmlrpc import XmlRpcApp
 from vdsm.contract.access import Role
 from vdsm.core.bridge import Bridge
+from vdsm.core.refusals import Refusals
 
 from .config import Config, ConfigError
 from .process import StartError
@@ -39,6 +40,7 @@ class Served:
     bridge: Bridge
     metrics: Callable[[], bytes]  # what /metrics answers
     status: Callable[[], Status]  # what /health says
+    refusals: Refusals
     check_token: TokenCheck | None = None
 
 
@@ -53,16 +55,17 @@ class Doors:
         bridge = served.bridge
         options = rest_options(config)
         known = roles(config)
-        identity = Identity(known, served.check_token)
+        refusals, check_token = served.refusals, served.check_token
+        identity = Identity(known, refusals, check_token)
         app = RestApp(bridge, identity, metrics=served.metrics, status=served.status, options=options)
         wires: list[Wire] = []
         if config.jsonrpc.enabled:
-            wires.append(StompWire(bridge, Identity(known, binding="stomp"), stomp_options(config)))
+            wires.append(StompWire(bridge, Identity(known, refusals, binding="stomp"), stomp_options(config)))
         branches: list[Branch] = []
         if config.xmlrpc.enabled:
-            xmlrpc = XmlRpcApp(bridge, Identity(known, served.check_token, binding="xmlrpc"), options=options)
+            xmlrpc = XmlRpcApp(bridge, Identity(known, refusals, check_token, binding="xmlrpc"), options=options)
             branches.append(xmlrpc.branch)
-        self._door = Door(Dispatch(app, branches), options, wires)
+        self._door = Door(Dispatch(app, identity, branches), refusals, options, wires)
         self._group = _group_id(config.rest.socket_group) if config.rest.socket_group else None
         self.addresses: list[str] = []
 

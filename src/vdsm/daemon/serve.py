@@ -76,7 +76,7 @@ class Server:
 
     def _served(self, house: House) -> Served:
         check_token = house.tokens.authenticate if self._config.rest.tokens else None
-        return Served(house.bridge, house.metrics.page, lambda: self._status, check_token)
+        return Served(house.bridge, house.metrics.page, lambda: self._status, house.refusals, check_token)
 
     async def _open(self, house: House) -> None:
         try:

@@ -19,6 +19,7 @@ from vdsm.core.host.host import Host
 from vdsm.core.journal import Journal
 from vdsm.core.local import LocalBridge
 from vdsm.core.locks import Locks
+from vdsm.core.refusals import Refusals
 from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
@@ -63,13 +64,20 @@ class House:
         storage = config.storage
         places = Settings(storage.directories, storage.repository, storage.prepared)
         self._storage = StorageParts(
-            drivers.files, drivers.disks, store.storage, self.journal, places, lambda object_id: vms.users(object_id)
+            drivers.files,
+            drivers.disks,
+            drivers.servers,
+            store.storage,
+            self.journal,
+            places,
+            lambda object_id: vms.users(object_id),
         )
         files = AllowedFiles(drivers.images, config.vm.directories, self._storage.catalog.places)
         surroundings = Surroundings(drivers.machine, drivers.links)
         vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts)
         self.metrics = Metrics()
+        self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
             [vms, *self._storage.services, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
             tasks=self._tasks,
@@ -78,6 +86,7 @@ class House:
             audit=store.audit,
             keys=store.keys,
             meter=self.metrics,
+            refusals=self.refusals,
         )
         self._operations = Operations(operations, *self._storage.operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
@@ -88,6 +97,7 @@ class House:
             opened.push_async_callback(self._drivers.close)
             opened.push_async_callback(self._store.close)
             await self._store.open()
+            opened.push_async_callback(self.refusals.close)
             opened.push_async_callback(self.journal.close)
             await self.journal.start()
             self.last_event_before = self.journal.last

@@ -12,6 +12,7 @@ from vdsm.amqp.address import BusAddress
 from vdsm.amqp.bus import Bus
 from vdsm.bindings.rest import Status
 from vdsm.client.qmf import Change, Console, KnownHost, RemoteBridge
+from vdsm.core.refusals import Refusals
 from vdsm.daemon.config import Config
 from vdsm.daemon.doors import Doors, Served
 from vdsm.daemon.metrics import Metrics
@@ -39,7 +40,8 @@ class Gateway:
         console, metrics, notifier = Console(bus), Metrics(), Notifier()
         metrics.gauge("vdsm_bus_up", "Whether the message bus is reached.", lambda: console.up)
         bridge = GuardedBridge(RemoteBridge(console, self._host), metrics)
-        doors = Doors(self._config, Served(bridge, metrics.page, lambda: self._status))
+        refusals = Refusals(None)  # the audit trail is the host's
+        doors = Doors(self._config, Served(bridge, metrics.page, lambda: self._status, refusals))
         console.hosts.watch(self._note)
         doors.open()
         try:
@@ -57,6 +59,7 @@ class Gateway:
             notifier.stopping("finishing what is under way")
         finally:
             await doors.close()
+            await refusals.close()
             await console.close()
         log.info("stopped")
 

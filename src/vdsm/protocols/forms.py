@@ -20,6 +20,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fields: dict[str, Form] = {}
     fill: dict[str, Plain] = {}  # what is said where nothing is known
     drop: list[str] = []  # never said
+    also: dict[str, str] = {}  # a field, and the other name it is said under besides
     each: Form = None  # of a map: the form of its values
     by: str = ""  # the field that says which of `cases` it is, else `type`
     cases: dict[str, str] = {}
@@ -29,7 +30,7 @@ class Shape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def is_map(self) -> bool:
-        return not (self.fields or self.fill or self.drop or self.by)
+        return not (self.fields or self.fill or self.drop or self.also or self.by)
 
 
 Form = str | list[str | Shape] | Shape | None
@@ -121,7 +122,9 @@ class Forms:
             return _cased(shape.by, {case: self.of(name) for case, name in shape.cases.items()}, self.of(shape.type))
         if shape.is_map:
             return _mapped(self.of(shape.each))
-        return _fielded({name: self.of(form) for name, form in shape.fields.items()}, shape.fill, shape.drop)
+        return _fielded(
+            {name: self.of(form) for name, form in shape.fields.items()}, shape.fill, shape.drop, shape.also
+        )
 
 
 def _worded(words: Mapping[str, str]) -> Convert:
@@ -165,7 +168,9 @@ def _cased(by: str, cases: Mapping[str, Convert], otherwise: Convert) -> Convert
     return put
 
 
-def _fielded(fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Sequence[str]) -> Convert:
+def _fielded(
+    fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Sequence[str], also: Mapping[str, str]
+) -> Convert:
     numbers = frozenset(name for name, convert in fields.items() if convert is text)
 
     def put(value: Plain) -> Plain:
@@ -182,6 +187,9 @@ def _fielded(fields: Mapping[str, Convert], fill: Mapping[str, Plain], drop: Seq
                 found[name] = fields.get(name, clean)(item)
         for name in drop:
             found.pop(name, None)
+        for name, other in also.items():
+            if name in found:
+                found[other] = found[name]
         return found
 
     return put

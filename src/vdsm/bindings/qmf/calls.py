@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from typing import Annotated
@@ -118,8 +119,13 @@ def _class_of(call: MethodCall) -> str:
 
 def _without_defaults(verb: AnyVerb, given: dict[str, object]) -> dict[str, object]:
     """Consoles that fill every argument say nothing with null."""
-    optional = {f.encode_name for f in msgspec.structs.fields(verb.params) if not f.required}
+    optional = _optional(verb.params)
     return {name: value for name, value in given.items() if value is not None or name not in optional}
+
+
+@functools.cache
+def _optional(params: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(f.encode_name for f in msgspec.structs.fields(params) if not f.required)
 
 
 def _arguments(outcome: Outcome[object]) -> dict[str, object]:

@@ -22,6 +22,7 @@ from vdsm.contract.host_capabilities import (
 from vdsm.contract.vm_info import Accelerator
 from vdsm.core.ports.hypervisor import HypervisorFacts
 from vdsm.core.ports.machine import MachineFacts, MachineSetup
+from vdsm.core.storage import domain_meta
 
 from . import software
 from .network import Picture
@@ -38,7 +39,9 @@ def capabilities(
     hypervisor: HypervisorFacts,
     network: Picture,
     installed: dict[str, str],
+    reached: str = "",
 ) -> Capabilities:
+    """`reached` is the address of this host that the caller uses."""
     packages = software.packages(installed, machine.kernel_release, hypervisor, setup.system)
     own = packages["vdsm"]
     return Capabilities(
@@ -92,8 +95,10 @@ def capabilities(
         networks=network.networks,
         nameservers=network.nameservers,
         supports_ipv6=network.ipv6,
+        last_client_iface=network.with_address(reached),
         iscsi_initiator_name=setup.iscsi_initiator,
         hba_inventory=_hbas(setup),
+        domain_versions=[domain_meta.VERSION],
     )
 
 

@@ -50,7 +50,7 @@ class Host:
         self._began = clock()
         self._sampler = Sampler(machine, links, clock)
         self._facts = Fresh(machine.facts, _FOREVER, clock)
-        self._hardware = Fresh(machine.hardware, _FOREVER, clock)
+        self._hardware = Fresh(self._read_hardware, _FOREVER, clock)
         self._setup = Fresh(machine.setup, _SETUP_MAX_AGE_S, clock)
         self._hypervisor_facts: HypervisorFacts | None = None
 
@@ -85,19 +85,12 @@ class Host:
             await self._read_hypervisor(),
             await self._sampler.picture(),
             await self._machine.packages(PACKAGE_NAMES),
+            ctx.caller.reached,
         )
 
     @handles(host.get_hardware_info)
     async def get_hardware_info(self, ctx: Context) -> HardwareInformation:
-        known = await self._hardware.get()
-        return HardwareInformation(
-            system_manufacturer=known.manufacturer,
-            system_product_name=known.product,
-            system_version=known.version,
-            system_serial_number=known.serial,
-            system_family=known.family,
-            system_uuid=known.uuid or (await self._setup.get()).host_uuid,
-        )
+        return await self._hardware.get()
 
     @handles(host.get_stats)
     async def get_stats(self, ctx: Context) -> HostStats:
@@ -113,6 +106,17 @@ class Host:
             now=time.time(),
             boot_time=facts.boot_time,
             elapsed=self._clock() - self._began,
+        )
+
+    async def _read_hardware(self) -> HardwareInformation:
+        found = await self._machine.hardware()
+        return HardwareInformation(
+            system_manufacturer=found.manufacturer,
+            system_product_name=found.product,
+            system_version=found.version,
+            system_serial_number=found.serial,
+            system_family=found.family,
+            system_uuid=found.uuid or (await self._setup.get()).host_uuid,
         )
 
     async def _read_hypervisor(self) -> HypervisorFacts:

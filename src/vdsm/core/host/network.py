@@ -39,6 +39,14 @@ class Picture(NamedTuple):
     def names(self) -> frozenset[str]:
         return frozenset((*self.nics, *self.bondings, *self.vlans, *self.bridges))
 
+    def with_address(self, address: str) -> str:
+        """The name of the interface that has it; empty for none of these, as for loopback."""
+        for interfaces in (self.bridges, self.bondings, self.vlans, self.nics):
+            for name, info in interfaces.items():
+                if address in [with_prefix.partition("/")[0] for with_prefix in (*info.ipv4addrs, *info.ipv6addrs)]:
+                    return name
+        return ""
+
 
 def draw(network: Network) -> Picture:
     ports: dict[str, list[str]] = {}

@@ -2,8 +2,9 @@
 """Files below a directory, on storage that may hang.
 
 Every method names a `root`, an absolute directory, and a relative path below it that no symbolic link and no `..` can
-lead out of (PathEscapes). What is written is on the disk, with its directory, when the method returns. All calls about
-one root run in a process of its own: when the storage hangs, they raise DeadlineExceeded and no other root notices.
+lead out of (PathEscapes). What is written is on the disk, with its directory, when the method returns. What is made
+belongs to whom its directory belongs. All calls about one root run in a process of its own: when the storage hangs,
+they raise DeadlineExceeded and no other root notices.
 
 Every method may raise PathEscapes, FileMissing, FileExists, NoSpaceLeftOnDomain, StorageReadOnly, StorageBroken and
 DeadlineExceeded, TooBusy.

@@ -16,19 +16,22 @@ from vdsm.contract.errors_domains import (
     StorageInUse,
 )
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage_domain import StorageDomainInfo, StorageDomainStats
+from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats, VolumeDump
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainImageClass,
     StorageDomainStatus,
     StorageDomainType,
+    VolumeLegality,
+    VolumeStatus,
 )
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Step
 
-from . import domain_meta
+from . import domain_meta, layout
 from .catalog import Catalog
+from .chains import Image
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .operations import StorageOperations
@@ -50,8 +53,46 @@ class Domains:
 
     @handles(storage_domain.get_info)
     async def get_info(self, ctx: Context, storagedomain_id: str) -> StorageDomainInfo:
-        meta = (await self._repository.refresh(storagedomain_id)).metadata()
-        pool = self._repository.pool_of(storagedomain_id)
+        return await self._info(storagedomain_id)
+
+    @handles(storage_domain.dump)
+    async def dump(self, ctx: Context, sd_id: str, full: bool = False) -> StorageDomainDump:
+        info = await self._info(sd_id)
+        domain = await self._repository.usable(sd_id)
+        volumes: dict[str, VolumeDump] = {}
+        for image in (await self._catalog.images(domain)).values():
+            for volume_id in (*image.volumes, *image.faults):
+                volumes[volume_id] = await self._dump(domain, image, volume_id)
+        return StorageDomainDump(metadata=info, volumes=volumes)
+
+    async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
+        try:
+            file = await self._files.status(domain.root, domain.path(layout.volume(image.id, volume_id)))
+            seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
+        except FileMissing:
+            seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
+        if (meta := image.volumes.get(volume_id)) is None:
+            return replace(seen, status=VolumeStatus.INVALID)
+        illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
+        return replace(
+            seen,
+            status=VolumeStatus.ILLEGAL if illegal else seen.status,
+            parent=meta.parent,
+            description=meta.description,
+            disktype=meta.disk_type,
+            format=meta.format,
+            type=meta.allocation,
+            voltype=meta.role,
+            legality=meta.legality,
+            capacity=meta.capacity,
+            ctime=meta.created,
+            generation=meta.generation,
+            sequence=meta.sequence,
+        )
+
+    async def _info(self, domain_id: str) -> StorageDomainInfo:
+        meta = (await self._repository.refresh(domain_id)).metadata()
+        pool = self._repository.pool_of(domain_id)
         in_charge = pool is not None and pool.in_charge
         return StorageDomainInfo(
             uuid=meta.uuid,

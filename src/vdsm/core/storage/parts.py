@@ -10,11 +10,14 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
+from vdsm.core.ports.transfers import ImageServers
 
 from .catalog import Catalog
+from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
 from .image import Images
+from .nbd import NbdServers
 from .operations import StorageOperations
 from .places import LocalPlaces
 from .pool import Pools
@@ -39,6 +42,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        servers: ImageServers,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
@@ -50,16 +54,19 @@ class StorageParts:
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, do, users, places)
+        exports = NbdServers(servers, repository, catalog, users)
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            Checks(files, images, repository, catalog),
+            Domains(files, repository, catalog, do, users),
             storage,
             volumes,
+            exports,
             Images(repository, catalog, do, users, settings.prepared),
-            Domains(files, repository, catalog, do, users),
             Pools(files, repository, do, places, users),
         ]
-        self.operations: list[object] = [do, disks, storage, volumes]
+        self.operations: list[object] = [do, disks, storage, volumes, exports]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""

@@ -306,6 +306,10 @@ def _reserve(path: str) -> None:
             raise NoSpaceLeftOnDomain(file=path) from None
         raise ImageOperationFailed(what="create", file=path, reason=str(error.strerror)) from None
     with contextlib.closing(os.fdopen(handle, "wb")):
+        owner = os.stat(os.path.dirname(path))
+        if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):  # whose the directory is, as other files there
+            with contextlib.suppress(PermissionError):
+                os.fchown(handle, owner.st_uid, owner.st_gid)
         os.fchmod(handle, _MODE)
 
 

@@ -75,6 +75,14 @@ def _file(root: str, path: str, flags: int, mode: int = 0) -> Iterator[int]:
         yield handle
 
 
+def _give(handle: int, above: int) -> None:
+    """What is made belongs to whom its directory belongs: other hosts use it as a user of their own, not as root."""
+    owner = os.stat(above)
+    if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):
+        with contextlib.suppress(PermissionError):  # NFS that takes root for nobody
+            os.chown(handle, owner.st_uid, owner.st_gid)
+
+
 def _keep(above: int) -> None:
     """Let the names of a directory be on the disk."""
     with _opened(os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=above)) as handle:
@@ -162,6 +170,7 @@ def create(root: str, path: str, data: bytes, size: int, mode: int) -> Answer:
         handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, mode, dir_fd=above)
         try:
             with _opened(handle):
+                _give(handle, above)
                 os.fchmod(handle, mode)
                 _write_all(handle, data, 0)
                 if size > len(data):
@@ -181,6 +190,7 @@ def replace(root: str, path: str, data: bytes, mode: int) -> Answer:
             os.unlink(fresh, dir_fd=above)  # left by a host that died
         try:
             with _opened(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _PLAIN, mode, dir_fd=above)) as handle:
+                _give(handle, above)
                 os.fchmod(handle, mode)
                 _write_all(handle, data, 0)
                 os.fsync(handle)
@@ -245,7 +255,10 @@ def make_directory(root: str, path: str, mode: int) -> Answer:
     for name in path.split("/"):
         with _directory(root, at) as above, contextlib.suppress(FileExistsError):
             os.mkdir(name, mode, dir_fd=above)
-            os.chmod(name, mode, dir_fd=above)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with _opened(os.open(name, flags, dir_fd=above)) as made:
+                _give(made, above)
+                os.fchmod(made, mode)
             _keep(above)
         at = f"{at}/{name}"
     with _directory(root, path):

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a manager reads of storage, line by line, on the answers of a simulated host that it has just set up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from harness.memory_host import ADMIN, MemoryHost
+from harness.readers import Reader, array, digits, each_of, integer, members, no_nulls, number, text, texts
+from harness.until import BUSY
+from vdsm.bindings.published import PublishedCalls
+from vdsm.contract import VERBS, storage
+from vdsm.protocols.dialect import JSONRPC
+
+BLANK = "00000000-0000-0000-0000-000000000000"
+POOL, DOMAIN_ID = "33333333-3333-4333-8333-333333333333", "11111111-1111-4111-8111-111111111111"
+IMAGE, VOLUME = "22222222-2222-4222-8222-222222222222", "44444444-4444-4444-8444-444444444444"
+IN_POOL = {"storagepoolID": POOL, "storagedomainID": DOMAIN_ID}
+OF_IMAGE = {**IN_POOL, "imageID": IMAGE}
+CONNECTION = {
+    "id": BLANK, "connection": "/storage/vm", "port": "", "iqn": "", "user": "", "password": "", "ipv6_enabled": "false"
+}  # fmt: skip
+MASTER = {"masterSdUUID": DOMAIN_ID, "masterVersion": 1}
+NEW_VOLUME = {
+    **OF_IMAGE, "volumeID": VOLUME, "size": "1073741824", "volFormat": 5, "preallocate": 2, "diskType": "DATA",
+    "desc": '{"DiskAlias":"d"}', "srcImgUUID": BLANK, "srcVolUUID": BLANK, "sequence": 1,
+}  # fmt: skip
+
+
+class Manager:
+    """Calls as a manager does, with the answers as they stand in the JSON that is sent."""
+
+    def __init__(self, host: MemoryHost) -> None:
+        self._host = host
+        self._calls = PublishedCalls(host.bridge, JSONRPC, VERBS)
+
+    async def call(self, method: str, params: Mapping[str, Any]) -> Any:
+        return json.loads(json.dumps(await self._calls.call(VERBS[method], params, ADMIN, "")))
+
+    async def finished(self, method: str, params: Mapping[str, Any]) -> str:
+        """A verb whose answer is the id of a task, seen to its good end."""
+        task: str = await self.call(method, params)
+        assert len(text(task)) == len(BLANK)
+        async with asyncio.timeout(20 * BUSY):
+            while (status := await self.call("Task.getStatus", {"taskID": task}))["taskState"] != "finished":
+                await asyncio.sleep(0.01)
+        assert status["taskResult"] == "success"
+        return task
+
+
+@pytest.fixture
+async def manager() -> AsyncIterator[Manager]:
+    host = MemoryHost(None)
+    await host.open()
+    directory = await host.call(storage.init, path="/storage/vm")  # makes it
+    await host.call(storage.close, storageID=directory.id)
+    made = Manager(host)
+    server = {"storagepoolID": POOL, "domainType": 4, "connectionParams": [CONNECTION]}
+    assert await made.call("StoragePool.connectStorageServer", server) == [{"id": BLANK, "status": 0}]
+    domain = {"domainType": 4, "typeArgs": "/storage/vm", "name": "data", "domainClass": 1, "version": "5"}
+    await made.call("StorageDomain.create", {"storagedomainID": DOMAIN_ID, **domain, "maxHosts": 250})
+    leases = {"lockRenewalIntervalSec": 5, "leaseTimeSec": 60, "ioOpTimeoutSec": 10, "leaseRetries": 3}
+    pool = {"storagepoolID": POOL, "name": "dc", **MASTER, "domainList": [DOMAIN_ID]}
+    await made.call("StoragePool.create", {**pool, **leases})
+    connect = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL, "domainDict": {DOMAIN_ID: "active"}}
+    await made.call("StoragePool.connect", {**connect, **MASTER})
+    yield made
+    await host.close()
+
+
+async def start_spm(manager: Manager) -> str:
+    fencing = {"prevID": -1, "prevLver": "-1", "enableScsiFencing": "false"}
+    params = {"storagepoolID": POOL, **fencing, "maxHostID": 250, "domVersion": "5"}
+    return await manager.finished("StoragePool.spmStart", params)
+
+
+READS: dict[str, tuple[dict[str, Any], dict[str, Reader]]] = {
+    "StorageDomain.getInfo": (
+        {"storagedomainID": DOMAIN_ID},
+        {"name": text, "type": text, "class": text, "version": text, "pool": texts},
+    ),
+    "StorageDomain.getStats": (
+        {"storagedomainID": DOMAIN_ID},
+        {"disktotal": integer, "diskfree": integer, "alerts": array},
+    ),
+    "StoragePool.getInfo": ({"storagepoolID": POOL}, {"info": members, "dominfo": members}),
+    "StoragePool.getSpmStatus": ({"storagepoolID": POOL}, {"spmStatus": text, "spmLver": integer, "spmId": integer}),
+    "Volume.getInfo": (
+        {**OF_IMAGE, "volumeID": VOLUME},
+        {
+            "uuid": text, "parent": text, "description": text, "status": text, "capacity": digits, "truesize": digits,
+            "apparentsize": digits, "ctime": digits, "domain": text, "image": text, "type": text, "format": text,
+            "disktype": text, "legality": text, "voltype": text, "children": texts, "pool": text, "generation": number,
+        },
+    ),
+    "Volume.getSize": ({**OF_IMAGE, "volumeID": VOLUME}, {"truesize": digits, "apparentsize": digits}),
+    "Volume.getQemuImageInfo": ({**OF_IMAGE, "volumeID": VOLUME}, {"format": text, "virtualsize": integer}),
+    "Image.prepare": ({**OF_IMAGE, "volumeID": VOLUME}, {"path": text}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", READS)
+async def test_an_answer_is_as_its_reader_takes_it(manager: Manager, method: str) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    params, fields = READS[method]
+    answer = await manager.call(method, params)
+    each_of(fields, answer)
+    assert no_nulls(answer)
+
+
+async def test_the_pool_is_told_at_the_top(manager: Manager) -> None:
+    await start_spm(manager)
+    whole = await manager.call("StoragePool.getInfo", {"storagepoolID": POOL})
+    assert whole["info"]["master_uuid"] == DOMAIN_ID
+    assert integer(whole["info"]["master_ver"]) == 1
+    assert whole["dominfo"][DOMAIN_ID]["status"] in ("Active", "Attached")
+
+
+async def test_who_has_the_role_says_so(manager: Manager) -> None:
+    free = await manager.call("StoragePool.getSpmStatus", {"storagepoolID": POOL})
+    assert (free["spmStatus"], integer(free["spmId"])) == ("Free", -1)
+    await start_spm(manager)
+    taken = await manager.call("StoragePool.getSpmStatus", {"storagepoolID": POOL})
+    assert (taken["spmStatus"], integer(taken["spmId"])) == ("SPM", 1)
+
+
+async def test_a_task_is_its_bare_id_and_its_status_is_whole(manager: Manager) -> None:
+    task = await start_spm(manager)
+    every = await manager.call("Host.getAllTasksStatuses", {})
+    for status in (every[task], await manager.call("Task.getStatus", {"taskID": task})):
+        each_of({"code": number, "message": text, "taskResult": text, "taskState": text}, status)
+    assert await manager.call("Task.clear", {"taskID": task}) is True
+
+
+async def test_lists_are_bare(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == [IMAGE]
+    assert await manager.call("Image.getVolumes", OF_IMAGE) == [VOLUME]
+    await manager.finished("Image.delete", {**OF_IMAGE, "postZero": "false", "force": "false"})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
