@@ -25,7 +25,7 @@ from bindings.test_stomp import (
 )
 from harness.on_bus import Gateway, bus_table
 from harness.rabbitmq import RabbitMQ
-from harness.stomp import JavaClient, Wired
+from harness.stomp import JavaClient, StompClient, Wired
 from harness.until import until
 
 __all__ = [  # a manager's own flow and manners, unchanged
@@ -87,7 +87,7 @@ def test_xml_rpc(wired: Gateway) -> None:
         assert answer["info"]["cpuModel"]
 
 
-def told_of_a_pause(gateway: Gateway, client: JavaClient) -> bool:
+def told_of_a_pause(gateway: Gateway, client: StompClient) -> bool:
     """Whether events reach a client that has subscribed; from when on they do, it cannot know."""
     gateway.shell("vm", "pause", "sim1")
     gateway.shell("vm", "cont", "sim1")
