@@ -20,9 +20,10 @@ from harness.certificates import Authority
 from harness.until import BUSY
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
+from vdsm.contract.host_tickets import TransferOp
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Image
-from vdsm.core.ports.transfers import Export, Ticket, TransferOp, Transfers
+from vdsm.core.ports.transfers import Export, Ticket, Transfers
 from vdsm.drivers.imageio import Door, ImageioTransfers
 from vdsm.drivers.imageio.daemon import Daemon, configuration
 from vdsm.drivers.qemu import QemuDisks, QemuServers
@@ -58,6 +59,7 @@ async def test_a_tickets_life(transfers: Transfers) -> None:
     await transfers.add(one)
     state = await transfers.get(one.uuid)
     assert (state.uuid, state.size, state.active, state.connections, state.canceled) == (one.uuid, MiB, False, 0, False)
+    assert (state.url, state.ops, state.timeout) == (one.url, BOTH, 300)
     assert not state.transferred
     await transfers.extend(one.uuid, 900)
     assert 580 < (await transfers.get(one.uuid)).expires - state.expires < 620

@@ -35,7 +35,7 @@ from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
-from vdsm.drivers.simulated.transfers import SimulatedServers
+from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Store
 
@@ -82,6 +82,7 @@ class MemoryHost:
             disk_files,
             disk_images,
             SimulatedServers(disk_images),
+            SimulatedTransfers(),
             self.store.storage,
             self.journal,
             Settings(["/storage"], "/data-center", "/run/vdsm/storage"),

@@ -28,6 +28,7 @@ LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Dat
 NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
 HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
 OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inactivity_timeout": 60, "sparse": True}
 SERVED = {"sd_id": SD, "img_id": IMAGE}
 IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
 OF_MASTER = {"masterSdUUID": SD, "masterVersion": 1}
@@ -145,6 +146,12 @@ SHEET = [
     Line("Image.teardown", OF_VOLUME),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": CHILD, "discard": True}}),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": VOLUME}}, problem="disk-unusable"),
+    Line("Host.add_image_ticket", {"ticket": {**TICKET, "url": f"nbd:unix:/simulated/{NOBODY}.sock"}}),
+    Line("Host.add_image_ticket", {"ticket": {**TICKET, "url": "file:///etc/shadow"}}, problem="ticket-refused"),
+    Line("Host.get_image_ticket", {"uuid": NOBODY}),
+    Line("Host.extend_image_ticket", {"uuid": NOBODY, "timeout": 600}),
+    Line("Host.remove_image_ticket", {"uuid": NOBODY}),
+    Line("Host.get_image_ticket", {"uuid": NOBODY}, problem="image-tickets-error"),
     Line("NBD.stop_server", {"server_id": NOBODY}),
     Line("Image.getVolumes", OF_VOLUME),
     Line("StorageDomain.dump", {"sd_id": SD}),

@@ -125,6 +125,11 @@ class ImageTicketsError(Problem):
     hint = "Ask for a new ticket; the reason is ovirt-imageio's own."
 
 
+class TicketRefused(Problem):
+    code, status, text = 10641, 403, "there is no ticket for {url}: {reason}"
+    hint = "Use the path that Image.prepare answers, or the URL that NBD.start_server answers."
+
+
 class ImageDaemonError(Problem):
     code, status, retryable, text = 482, 503, True, "ovirt-imageio does not answer: {reason}"
     hint = "vdsm starts it again by itself; its log says why it ended."

@@ -7,12 +7,15 @@ import enum
 from typing import Annotated
 
 from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
 from ._verb import Kind, Wire, verb
 from .access import Privilege
 from .host_capabilities import Capabilities, HardwareInformation
 from .host_stats import HostStats
+from .host_tickets import ImageTicket, ImageTicketInfo, TicketSeconds
 from .task import TaskDetails, TaskInfo, TaskStatus
-from .types import JobId, Output, TaskId, Text, VmId
+from .types import JobId, Output, TaskId, Text, Uuid, VmId
 from .vm_info import VmInfo, VmShortStatus
 from .vm_stats import VmStats
 
@@ -154,3 +157,46 @@ def get_jobs(
     job_ids: Annotated[list[JobId], Wire("job_ids")] = [],  # noqa: B006
 ) -> dict[JobId, HostJob]:
     """Tasks in the published form of jobs; `job_type` is the noun they are about, "vm" for instance."""
+
+
+_TICKETS = (es.ImageTicketsError, es.ImageDaemonError, e.DeadlineExceeded, e.TooBusy)
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /host/image-tickets",
+    published="add_image_ticket",
+    raises=(
+        *_TICKETS, es.TicketRefused, ed.DiskUnusable, ed.DiskInUse, ed.StorageUnusable, ed.StorageDomainDoesNotExist,
+        es.StorageBroken, es.PathEscapes, e.ObjectBusy, e.HypervisorUnavailable,
+    ),
+)  # fmt: skip
+def add_image_ticket(ticket: ImageTicket) -> None:
+    """Let whoever knows this ticket's id read or write one image at this host's image port.
+
+    The URL is the path of a volume of this host's storage, whose file is then transferred as it is, or the URL of one
+    of its NBD servers, for what the guest would see. Nothing else can be had.
+    """
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /host/image-tickets/{uuid}",
+    published="get_image_ticket", raises=_TICKETS,
+)  # fmt: skip
+def get_image_ticket(uuid: Uuid) -> ImageTicketInfo:
+    """How a ticket's transfer stands."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /host/image-tickets/{uuid}/extend",
+    published="extend_image_ticket", raises=_TICKETS,
+)  # fmt: skip
+def extend_image_ticket(uuid: Uuid, timeout: TicketSeconds) -> None:
+    """Let a ticket live so many seconds from now."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="DELETE /host/image-tickets/{uuid}",
+    published="remove_image_ticket", raises=(*_TICKETS, e.ObjectBusy),
+)  # fmt: skip
+def remove_image_ticket(uuid: Uuid) -> None:
+    """Take a ticket back; no request of it is under way any more when this returns. None of that id is fine."""

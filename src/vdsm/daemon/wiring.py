@@ -67,6 +67,7 @@ class House:
             drivers.files,
             drivers.disks,
             drivers.servers,
+            drivers.transfers,
             store.storage,
             self.journal,
             places,

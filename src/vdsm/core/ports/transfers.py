@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
+from vdsm.contract.host_tickets import TransferOp
+
 from .disks import Image
-
-
-class TransferOp(enum.StrEnum):
-    READ = "read"
-    WRITE = "write"
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +30,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
 
 class TicketState(msgspec.Struct, frozen=True, kw_only=True):
     uuid: str
+    url: str
+    ops: list[TransferOp]
+    timeout: int  # as it was asked for
+    filename: str
     active: bool  # a request runs
     canceled: bool
     connections: int
@@ -78,6 +78,9 @@ class Export(msgspec.Struct, frozen=True, kw_only=True):
 class ImageServers(Protocol):
     async def start(self, server_id: str, export: Export) -> str:
         """The URL, nbd:unix:/path; the same one if it serves already. Raises ImageOperationFailed."""
+
+    def url(self, server_id: str) -> str:
+        """Where one of that name serves, or would."""
 
     async def stop(self, server_id: str) -> None:
         """None of that name is fine."""

@@ -10,7 +10,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
-from vdsm.core.ports.transfers import ImageServers
+from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .catalog import Catalog
 from .check import Checks
@@ -23,6 +23,7 @@ from .places import LocalPlaces
 from .pool import Pools
 from .repository import Repository
 from .storage import Storage
+from .tickets import Tickets
 from .volume import Volumes
 
 
@@ -43,6 +44,7 @@ class StorageParts:
         files: Files,
         images: DiskImages,
         servers: ImageServers,
+        transfers: Transfers,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
@@ -55,6 +57,7 @@ class StorageParts:
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, do, users, places)
         exports = NbdServers(servers, repository, catalog, users)
+        tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
@@ -63,10 +66,11 @@ class StorageParts:
             storage,
             volumes,
             exports,
+            tickets,
             Images(repository, catalog, do, users, settings.prepared),
             Pools(files, repository, do, places, users),
         ]
-        self.operations: list[object] = [do, disks, storage, volumes, exports]
+        self.operations: list[object] = [do, disks, storage, volumes, exports, tickets]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""

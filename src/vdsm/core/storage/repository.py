@@ -183,6 +183,12 @@ class Repository:
         await self._files.make_directory("/", f"{self._directory}/mnt".lstrip("/"))
         await self._files.make_symlink(self._directory, self._mount(connection), connection.root)
 
+    def ways_to(self, domain: Domain) -> list[str]:
+        """Every name that the directory of its images has."""
+        pools = [pool.id for pool in self._pools.values() if domain.id in pool.domains]
+        links = [f"{self._directory}/{name}/{domain.id}" for name in (self._mount(domain.connection), *pools)]
+        return [f"{place}/{layout.IMAGES}" for place in (domain.directory, *links)]
+
     # ---- pools -----------------------------------------------------------------------------------------------------
 
     def pool_of(self, domain_id: str) -> PoolRecord | None:

@@ -10,6 +10,7 @@ import msgspec
 
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
+from vdsm.contract.host_tickets import TransferOp
 from vdsm.core.ports import deadline
 from vdsm.core.ports.transfers import Ticket, TicketState
 from vdsm.drivers.files import clean
@@ -26,6 +27,9 @@ class _Known(msgspec.Struct, frozen=True):
     """What ovirt-imageio tells of a ticket."""
 
     uuid: str
+    url: str
+    ops: list[TransferOp]
+    timeout: int
     active: bool
     canceled: bool
     connections: int
@@ -33,6 +37,7 @@ class _Known(msgspec.Struct, frozen=True):
     idle_time: int
     size: int
     transferred: int | None = None
+    filename: str = ""
 
 
 class ImageioTransfers:
@@ -59,6 +64,10 @@ class ImageioTransfers:
             raise ImageDaemonError(reason="its answer makes no sense") from None
         return TicketState(
             uuid=known.uuid,
+            url=known.url,
+            ops=known.ops,
+            timeout=known.timeout,
+            filename=known.filename,
             active=known.active,
             canceled=known.canceled,
             connections=known.connections,

@@ -62,7 +62,10 @@ class QemuServers:
                 lines = done.err.decode(errors="replace").strip().splitlines() or [f"status {done.status}"]
                 reason = clean(lines[0].removeprefix("qemu-nbd: "), 512)
                 raise ImageOperationFailed(what="serve", file=export.image.path, reason=reason)
-        return f"nbd:unix:{socket}"
+        return self.url(server_id)
+
+    def url(self, server_id: str) -> str:
+        return f"nbd:unix:{self._file(server_id, '.sock')}"
 
     async def stop(self, server_id: str) -> None:
         pid_file, socket = self._file(server_id, ".pid"), self._file(server_id, ".sock")

@@ -40,6 +40,10 @@ class SimulatedTransfers:
         ticket = self._find(uuid)
         return TicketState(
             uuid=uuid,
+            url=ticket.url,
+            ops=ticket.ops,
+            timeout=ticket.timeout,
+            filename=ticket.filename,
             active=False,
             canceled=False,
             connections=0,
@@ -87,6 +91,9 @@ class SimulatedServers:
             reason = f"Bitmap '{export.bitmap}' is not found"
             raise ImageOperationFailed(what="serve", file=export.image.path, reason=reason)
         self._serving[server_id] = export
+        return self.url(server_id)
+
+    def url(self, server_id: str) -> str:
         return f"nbd:unix:/simulated/{server_id}.sock"
 
     async def stop(self, server_id: str) -> None:
