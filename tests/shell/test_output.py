@@ -150,8 +150,8 @@ def test_every_result_type_can_be_shown(index: dict[str, Any]) -> None:
 
 def test_an_event(index: dict[str, Any]) -> None:
     data = {"type": "VM_status", "vmId": ID, "vmName": NASTY, "status": "Up", "reason": "start", "pauseCode": ""}
-    data |= {"foreign": False, "timeOffset": 0}
-    line = event_line({"id": 7, "time": 0.0, "severity": "info", "subject": ID, "data": data}, PLAIN)
+    usual = {"foreign": False, "timeOffset": 0}
+    line = event_line({"id": 7, "time": 0.0, "severity": "info", "subject": ID, "data": {**data, **usual}}, PLAIN)
     assert line.startswith("7  19")
     assert line.endswith("Up, reason: start")
     assert line.isprintable()
