@@ -14,11 +14,13 @@ PYTHON=/usr/bin/python3
 PYTHON_PACKAGES=(python3 python3-venv)
 # libvirt's Python binding comes as source only.
 BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
-# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests; sanlock
-# keeps the leases of shared storage, e2fsprogs makes file systems, procps lists processes.
+# libvirt-daemon-driver-qemu and ipxe-qemu are only recommended by what needs them; ovmf is for UEFI guests.
 # shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
-    ovmf iproute2 sanlock python3-sanlock e2fsprogs procps)
+    ovmf iproute2)
+# e2fsprogs makes file systems.
+# shellcheck disable=SC2034
+TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }
@@ -113,29 +115,36 @@ need_packages() {
 
 POLICY=/usr/sbin/policy-rc.d
 
-# need_broker: RabbitMQ, of which the tests run one of their own; Debian's service neither starts now nor at a boot.
-# One that was there before is left as it is.
-need_broker() {
-    local missing units=()
-    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base)
-    [[ " ${missing[*]} " == *" rabbitmq-server "* ]] || return 0
-    units+=(rabbitmq-server.service)
-    [[ " ${missing[*]} " != *" erlang-base "* ]] || units+=(epmd.service epmd.socket)
+# need_unstarted: RabbitMQ and sanlock, of which the tests run some of their own; Debian's services neither start now
+# nor at a boot. One that was there before is left as it is.
+need_unstarted() {
+    local missing package unit units=()
+    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base sanlock python3-sanlock)
+    [ ${#missing[@]} != 0 ] || return 0
+    for package in "${missing[@]}"; do
+        case $package in
+        rabbitmq-server) units+=(rabbitmq-server.service) ;;
+        erlang-base) units+=(epmd.service epmd.socket) ;;
+        sanlock) units+=(sanlock.service wdmd.service) ;;
+        esac
+    done
     (
         if is_root && [ ! -e "$POLICY" ]; then
             trap 'rm -f "$POLICY"' EXIT
             printf '#!/bin/sh\nexit 101\n' >"$POLICY"
             chmod 755 "$POLICY"
         fi
-        need_packages "for the tests' message broker" rabbitmq-server
+        need_packages "for the tests' own broker and keeper of leases" rabbitmq-server sanlock python3-sanlock
     ) || exit
-    # Where somebody's own policy let it start after all.
-    if [ -d /run/systemd/system ]; then
-        systemctl --quiet stop "${units[@]}" || true
-    else
-        service rabbitmq-server stop >/dev/null 2>&1 || true
-    fi
-    ! command -v systemctl >/dev/null || systemctl --quiet disable "${units[@]}" 2>/dev/null || true
+    # Where somebody's own policy let them start after all.
+    for unit in "${units[@]}"; do
+        if [ -d /run/systemd/system ]; then
+            systemctl --quiet stop "$unit" || true
+        elif [ -x "/etc/init.d/${unit%.service}" ]; then
+            service "${unit%.service}" stop >/dev/null 2>&1 || true
+        fi
+        ! command -v systemctl >/dev/null || systemctl --quiet disable "$unit" 2>/dev/null || true
+    done
 }
 
 update_package_lists() {

@@ -106,7 +106,10 @@ def _scale(broker: RabbitMQ, crowd: _Crowd, hosts: int) -> Iterator[Row]:
     yield Row(f"{what}: CPU of an idle agent", idle * 1000, "ms/s", limit=1)
     began = time.monotonic()
     with connect(broker) as fleet:
-        until("the console has seen all", lambda: len(fleet.hosts(0.5)) >= crowd.count, seconds=60, every=0)
+        found: set[str] = set()
+        fleet.watch(lambda change, host: found.add(host.agent))
+        found.update(host.agent for host in fleet.hosts(0))  # who was found before the watch began
+        until("the console has seen all", lambda: len(found) >= crowd.count, seconds=60, every=0.01)
         yield Row(f"{what}: a new console knows all", time.monotonic() - began, "s", limit=10)
         crowd.settle()
         rate = _events(fleet, crowd)

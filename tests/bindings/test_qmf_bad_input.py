@@ -289,9 +289,11 @@ async def assert_alive(console: Asking) -> None:
     assert answer.opcode == "_method_response", answer.body
 
 
-async def test_a_flood_is_refused_and_passes(broker: QpiddPeer, console: Asking, there: BusHost) -> None:
-    """More at once than are taken: each gets an answer, the most of them that the host is too busy."""
-    count = 1500
+async def test_a_flood_passes_and_each_request_in_it_is_answered(
+    broker: QpiddPeer, console: Asking, there: BusHost
+) -> None:
+    """More at once than are served side by side: with what was asked for, or that the host is too busy."""
+    count = 600
 
     def flood(peer: OldConsole) -> None:
         for number in range(count):

@@ -173,6 +173,12 @@ async def test_the_bus_may_be_the_only_door(rabbitmq: RabbitMQ, tmp_path: Path) 
         daemon.end()
 
 
+def test_a_password_in_the_clear_is_told(tmp_path: Path) -> None:
+    """To an address that nobody has (RFC 5737): the daemon serves all the same."""
+    with simulated(tmp_path / "host", 1, joining("amqp://host-a@192.0.2.1", tmp_path)) as daemon:
+        assert "the password crosses the network" in daemon.said()
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [

@@ -46,6 +46,7 @@ class OnBus:
     memory: MemoryHost
     url: str
     instance: str
+    name: str = ""
     epoch: int = 1
     agent: Agent | None = None
 
@@ -53,7 +54,7 @@ class OnBus:
         last = self.memory.journal.last
         options = AgentOptions(
             instance=self.instance,
-            host_name=f"name-{self.instance}",
+            host_name=self.name or f"name-{self.instance}",
             version="1",
             users=Users(roles=ROLES),
             heartbeat_s=1,
@@ -90,17 +91,17 @@ def url(request: pytest.FixtureRequest) -> Iterator[Callable[[str], str]]:
             yield peer.url
 
 
-MakeHost = Callable[[], Awaitable[OnBus]]
+MakeHost = Callable[..., Awaitable[OnBus]]
 MakeConsole = Callable[..., Awaitable[Console]]
 
 
 @pytest.fixture
 def make_host(url: Callable[[str], str], stack: AsyncExitStack) -> MakeHost:
-    async def make() -> OnBus:
+    async def make(name: str = "") -> OnBus:
         memory = MemoryHost(None)
         await memory.open()
         stack.push_async_callback(memory.close)
-        made = OnBus(memory, url("host-a"), f"t{secrets.token_hex(6)}")
+        made = OnBus(memory, url("host-a"), f"t{secrets.token_hex(6)}", name)
         await made.join()
         stack.push_async_callback(made.leave)
         return made
@@ -160,6 +161,19 @@ async def test_silence_is_noticed_and_so_is_a_restart(console: Console, there: O
     await there.join()
     await soon("it is back", lambda: Change.RESTARTED in told)
     assert told == [Change.SILENT, Change.BACK, Change.RESTARTED]
+
+
+async def test_whose_name_only_begins_so_is_not_taken_for_who_is_meant(
+    make_console: MakeConsole, make_host: MakeHost, prefix: str
+) -> None:
+    """However slow the right one is to answer, within reason."""
+    longer = await make_host(name=f"{prefix}-and-more")
+    console = await make_console()
+    await console.find(longer.instance, 30)
+    finding = asyncio.create_task(console.find(prefix, 30))
+    await asyncio.sleep(0.1)
+    right = await make_host(name=prefix)
+    assert (await finding).instance == right.instance
 
 
 async def test_nobody_speaks_for_another(console: Console, there: OnBus, url: Callable[[str], str]) -> None:

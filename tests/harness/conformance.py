@@ -13,6 +13,7 @@ from vdsm.contract.errors import Problem
 
 from .sheet import SHEET, Line
 
+NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 # What two runs cannot have in common: clocks, counters that move with them, names of the run itself.
 MOVING = {
@@ -104,6 +105,8 @@ def _steady(value: Any, known: dict[str, str], *, numbers: bool = True) -> Any:
             }
         case list():
             return [_steady(v, known, numbers=numbers) for v in value]
+        case str() if not numbers and NUMBER.fullmatch(value):
+            return "a number as text"
         case str():
             return UUID.sub(lambda m: known.setdefault(m[0], f"id{len(known)}"), value)
         case bool() | None:

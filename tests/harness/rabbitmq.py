@@ -109,22 +109,12 @@ class RabbitMQ:
             self._epmd.wait()
             self._epmd = None
 
-    def pause(self) -> None:
-        """It keeps its connections and says nothing more, until `resume`."""
-        self._signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        self._signal(signal.SIGCONT)
-
     def control(self, *words: str) -> str:
         """What `rabbitmqctl` says; it takes seconds."""
         command = [_program("rabbitmqctl"), "--quiet", *words]
         done = subprocess.run(command, env=self._environment(), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"rabbitmqctl {' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout
-
-    def log(self) -> str:
-        return "".join(file.read_text(errors="replace") for file in sorted((self.home / "log").glob("*.log")))
 
     def _write_definitions(self) -> None:
         definitions = json.loads((ROOT / "packaging/rabbitmq/definitions.json").read_text())

@@ -119,6 +119,7 @@ def fit_for_a_cluster(caps: Any) -> None:
     assert any(flag.startswith("model_") for flag in flags)
     assert {"4.4", "4.5"} & set(caps["supportedENGINEs"])
     assert "4.7" in caps["clusterLevels"]
+    assert 5 in caps["domain_versions"]
 
 
 def package(caps: Any, name: str) -> None:

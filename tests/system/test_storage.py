@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import uuid
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,9 @@ from harness import blows
 from harness.daemon import Daemon
 from harness.machines import linux
 from harness.until import until
-from vdsm.client import Unreachable
+from vdsm.client import Host, Unreachable
 from vdsm.contract.errors import Problem
-from vdsm.contract.storage_words import VolumeStatus
+from vdsm.contract.storage_words import DiskContentType, VolumeAllocation, VolumeFormat, VolumeStatus
 from vdsm.contract.task import State
 
 MIB = 1 << 20
@@ -121,3 +122,45 @@ def test_killed_while_a_disk_is_removed(daemon: Daemon, moment: int) -> None:
             assert [row.status for row in rows] == [VolumeStatus.OK]
             host.disk.delete(made.id)
     assert contents(daemon.storage) == empty
+
+
+def test_killed_at_each_change_a_chain_is_whole(daemon: Daemon) -> None:
+    """A second volume for an image: after each blow the check finds nothing, and there is one volume or two."""
+    blow = daemon.home / "blow"
+    blow.write_text("0")
+
+    def start() -> None:
+        daemon.start(program=(blows.__file__, str(blow)))
+
+    start()
+    with daemon.connect() as host:
+        made = host.storage.init(f"{daemon.storage}/vm")
+        base = host.disk.create("d", size=MIB)
+        kept = contents(daemon.storage)
+
+        def grow(host: Host, volume_id: str) -> object:
+            return host.volume.create(
+                volume_id, made.pool, made.id, base.id, MIB, VolumeFormat.COW, VolumeAllocation.SPARSE,
+                DiskContentType.DATA, "", base.id, base.chain[0].id,
+            )  # fmt: skip
+
+        blow.write_text("0")
+        grow(host, str(uuid.uuid4()))
+        count = len(Path(f"{blow}.passed").read_text().splitlines())
+        host.task.revert(host.task.list()[0].id)
+    assert contents(daemon.storage) == kept
+    for moment in range(2, count + 1, 2):
+        blow.write_text(str(moment))
+        with daemon.connect() as host, contextlib.suppress(Unreachable, Problem):
+            grow(host, str(uuid.uuid4()))
+        until("it died", lambda: daemon.process.poll() is not None)
+        blow.write_text("0")
+        start()
+        with daemon.connect() as host:
+            until("every task has ended", lambda: all(task.state.ended for task in host.task.list()))
+            assert host.storage.check(made.id) == [], f"moment {moment}"
+            newest = host.task.list()[0]
+            if len(host.disk.get_info(base.id).chain) > 1:
+                assert (newest.verb, newest.state) == ("Volume.create", State.DONE)
+                host.task.revert(newest.id)
+            assert contents(daemon.storage) == kept, f"moment {moment}: something was left over"

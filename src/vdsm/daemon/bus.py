@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import logging
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -19,6 +21,8 @@ if TYPE_CHECKING:  # a daemon without a bus does without the libraries
     from vdsm.amqp.attachment import Counters
     from vdsm.amqp.bus import Bus
     from vdsm.bindings.qmf.agent import Agent
+
+log = logging.getLogger(__name__)
 
 
 class BusDoor:
@@ -41,6 +45,8 @@ class BusDoor:
             return
         from vdsm.amqp.bus import Bus
 
+        if self._address.password and not self._address.tls and not _is_here(self._address.host):
+            log.warning("[bus] address: the password crosses the network for anybody to read; amqps:// hides it")
         broker = Bus(self._address, name="vdsmd", domain=self._config.domain)
         self._agent = await self._make_agent(broker)
         self._show_metrics(broker, self._agent)
@@ -77,6 +83,14 @@ class BusDoor:
         metrics.gauge("vdsm_bus_requests", "Requests from the bus under way.", lambda: agent.under_way)
         fates = "Messages of the bus by what became of them."
         metrics.counters("vdsm_bus_messages", fates, "fate", lambda: _fates(broker.counters))
+
+
+def _is_here(host: str) -> bool:
+    """Nobody is asked for the address of a name: who answers may be away, as the broker may."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _fates(counters: Counters) -> Mapping[str, float]:

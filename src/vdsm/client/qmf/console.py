@@ -31,7 +31,7 @@ from vdsm.protocols.qmf2.model import (
 from vdsm.protocols.qmf2.predicates import EVERYTHING, Predicate, equal
 
 from .hosts import Change, Hosts, KnownHost, State, Unknown, text_of
-from .requests import Answer, Requests
+from .requests import SOON, Answer, Requests
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,7 @@ LOOK_EVERY = 0.5  # seconds between two looks at who has gone silent
 LOCATE_FIRST, LOCATE_LONGEST = 1.0, 10.0  # seconds after which a host that is looked for is called again
 QUIET = 1.0  # seconds without an answer after which all who hear us are taken to have answered
 LONGEST_NAME = 200  # characters of a name that hosts are asked for
+SETTLE = 0.5  # seconds in which every host that is meant by a name should have answered
 ONE_BY_ONE = 40  # hosts are asked by name, so that the others need not answer; more are asked all together
 
 EventHandler = Callable[[Sequence[Event]], None]
@@ -55,6 +56,7 @@ class Console:
         self._hearers: dict[str, list[EventHandler]] = {}
         self._ager: asyncio.Task[None] | None = None
         self._news = asyncio.Event()  # a host was found
+        self._names: dict[str, str] = {}  # what hosts were looked for by, and who was meant
         self._unheard: set[str] = set()  # agents that have said nothing yet since the bus came up
         self.down_for = ""  # why the bus is down, if it is
         self.hosts.watch(self._changed)
@@ -92,10 +94,10 @@ class Console:
 
     # ---- hosts -----------------------------------------------------------------------------------------------------
 
-    def locate(self, where: Predicate = EVERYTHING) -> None:
+    def locate(self, where: Predicate = EVERYTHING) -> bool:
         """Ask the hosts whose attributes are so to say that they are there; they then also tell all they have."""
-        if self._bus.reply_address is not None:
-            self._send(Topic(names.LOCATE_KEY), writing.locate(where, self._bus.reply_address))
+        reply_to = self._bus.reply_address
+        return reply_to is not None and self._send(Topic(names.LOCATE_KEY), writing.locate(where, reply_to))
 
     async def discover(self, seconds: float) -> None:
         """Return when the hosts that are there have answered: none came for a while, or `seconds` are over."""
@@ -112,25 +114,40 @@ class Console:
             quiet = QUIET
 
     async def find(self, text: str, seconds: float | None) -> KnownHost:
-        """The host of that name or id, or the one whose name or id begins so. Raises Unknown.
+        """The host of that id; else, when all had time to answer, of that name, or whose name or id begins so.
 
-        `seconds`: None for as long as it takes.
+        `seconds`: None for as long as it takes. Raises Unknown.
         """
         loop = asyncio.get_running_loop()
-        ends = None if seconds is None else loop.time() + seconds
-        pause = LOCATE_FIRST
+        begun = loop.time()
+        ends = float("inf") if seconds is None else begun + seconds
+        settled, again, pause = float("inf"), begun, LOCATE_FIRST
         while True:
-            try:
-                return self.hosts.find(text)
-            except Unknown:
-                left = LOCATE_LONGEST if ends is None else ends - loop.time()
-                if left <= 0:
-                    raise
+            if (host := self._found(text)) is not None:
+                return host
+            now = loop.time()
+            if now >= min(settled, ends):
+                try:
+                    host = self.hosts.find(text)
+                except Unknown:
+                    if now >= ends:
+                        raise
+                else:
+                    self._names[text] = host.agent
+                    return host
             self._news.clear()
-            self.locate(called(text[:LONGEST_NAME]))
+            if now >= again:
+                sent = self.locate(called(text[:LONGEST_NAME]))
+                settled = min(settled, now + SETTLE) if sent else settled
+                again, pause = (now + pause, min(pause * 2, LOCATE_LONGEST)) if sent else (now + SOON, pause)
+            wake = min(again, ends, settled if settled > now else again)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), min(pause, left))
-            pause = min(pause * 2, LOCATE_LONGEST)
+                await asyncio.wait_for(self._news.wait(), max(0.0, wake - now))
+
+    def _found(self, text: str) -> KnownHost | None:
+        """Without a doubt: by its id, or because it was found before and is still there."""
+        host = self.hosts.get(text) or self.hosts.of_instance(text) or self.hosts.get(self._names.get(text, ""))
+        return host if host is not None and (host.state is State.UP or text in (host.agent, host.instance)) else None
 
     # ---- questions -------------------------------------------------------------------------------------------------
 

@@ -74,8 +74,7 @@ class Fleet:
 
     def hosts(self, seconds: float = 3.0) -> list[KnownHost]:
         """Every host that answers within `seconds`, and those that were heard before."""
-        self.run(self._console.discover(seconds))
-        return list(self._console.hosts)
+        return self.run(self._discover(seconds))
 
     def host(self, name: str) -> BusHost:
         """The host of that name or id, or whose name or id begins so. Raises HostUnreachable."""
@@ -135,10 +134,23 @@ class Fleet:
             await asyncio.sleep(CONNECT_LOOK)
         return console
 
+    async def _discover(self, seconds: float) -> list[KnownHost]:
+        await self._console.discover(seconds)
+        return list(self._console.hosts)
+
     def _end(self) -> None:
+        """Whatever still runs is cut short."""
+        asyncio.run_coroutine_threadsafe(_end_all(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_all() -> None:
+    running = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
 
 
 class Feed(Generic[T]):

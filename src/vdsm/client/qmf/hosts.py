@@ -83,6 +83,9 @@ class Hosts:
     def get(self, agent: str) -> KnownHost | None:
         return self._known.get(agent)
 
+    def of_instance(self, instance: str) -> KnownHost | None:
+        return self._known.get(f"{VENDOR}:{PRODUCT}:{instance}")
+
     def watch(self, watcher: Watcher) -> Callable[[], None]:
         """Be told of every change; what is returned ends it."""
         self._watchers.append(watcher)
@@ -93,7 +96,9 @@ class Hosts:
 
         The id comes first: a broker can see to it that nobody takes another's, while a name is what a host says.
         """
-        found = [h for h in self if text in (h.instance, h.agent)] or [h for h in self if text == h.name]
+        if (host := self._known.get(text) or self.of_instance(text)) is not None:
+            return host
+        found = [h for h in self if text == h.name]
         found = found or [h for h in self if text and (h.name.startswith(text) or h.instance.startswith(text))]
         if len(found) == 1:
             return found[0]

@@ -22,6 +22,7 @@ from vdsm.contract.host_capabilities import (
 from vdsm.contract.vm_info import Accelerator
 from vdsm.core.ports.hypervisor import HypervisorFacts
 from vdsm.core.ports.machine import MachineFacts, MachineSetup
+from vdsm.core.storage import domain_meta
 
 from . import software
 from .network import Picture
@@ -97,6 +98,7 @@ def capabilities(
         last_client_iface=network.with_address(reached),
         iscsi_initiator_name=setup.iscsi_initiator,
         hba_inventory=_hbas(setup),
+        domain_versions=[domain_meta.VERSION],
     )
 
 
