@@ -199,12 +199,12 @@ async def test_nonsense_ends_the_connection_and_not_the_bus(peer: QpiddPeer, joi
 
 
 async def test_a_silent_broker_is_left(peer: QpiddPeer) -> None:
-    bus = Bus(BusAddress.parse(peer.url()), idle_seconds=1.0)
+    bus = Bus(BusAddress.parse(peer.url()), idle_seconds=3.0)
     await bus.open()
     try:
         await bus.wait_up(30)
         # It does hear and say something now and then, by itself, when all is well.
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(4)
         assert bus.counters.failures == 0
         await asyncio.to_thread(peer.run, peer.hang)
         await soon("it is given up", lambda: bus.counters.failures == 1)

@@ -226,20 +226,45 @@ def test_many_commands_over_one_connection(shell: Shell, name: str) -> None:
     [
         (["--bus", "{bus}", "vm", "list"], USAGE, "which host of the bus?"),
         (["--host", "nobody-there", "vm", "list"], UNREACHABLE, "no host called 'nobody-there' is heard"),
+        (["--host", "{both}", "vm", "list"], UNREACHABLE, "may mean"),
         (["--bus", "http://x", "host", "list"], USAGE, "scheme"),
         (["--bus", "amqp://127.0.0.1:1", "--host", "x", "vm", "list"], UNREACHABLE, "cannot use the bus"),
         (["--host", "{one}", "--url", "https://x", "vm", "list"], USAGE, "exclude"),
         (["--host", "{one}", "vm", "console", "sim1"], REFUSED, "a two-way stream, which this protocol cannot carry"),
         (["--bus", "{bus}", "events", "--since", "7"], USAGE, "each host numbers its own events"),
     ],
-    ids=["no host", "unknown host", "no bus", "no broker", "two ways", "a stream", "an id of which host"],
+    ids=["no host", "unknown host", "two hosts", "no bus", "no broker", "two ways", "a stream", "an id of which host"],
 )
 def test_what_cannot_be_is_told(shell: Shell, name: str, words: list[str], code: int, said: str) -> None:
-    filled = [word.format(bus=shell.environment["VDSM_BUS"], one=f"{name}-one") for word in words]
+    filled = [word.format(bus=shell.environment["VDSM_BUS"], one=f"{name}-one", both=name) for word in words]
     done = shell.run(*filled, env={"VDSM_TOKEN_FILE": ""} if "127.0.0.1:1" in " ".join(filled) else None)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
     assert "hint:" in done.stderr
+
+
+def test_the_environment_names_the_files_of_tls(shell: Shell, rabbitmq: RabbitMQ, name: str) -> None:
+    ca = str(rabbitmq.authority.certificate)
+    done = shell.run("--bus", rabbitmq.tls_url("engine"), "--host", f"{name}-one", "vm", "list", env={"VDSM_CA": ca})
+    assert done.returncode == 0, done.stderr
+    trusted = shell.run("--host", f"{name}-one", "vm", "list", env={"VDSM_CA": ca})
+    assert trusted.returncode == 0, "an address without TLS takes no offence"
+    untrusted = shell.run("--bus", rabbitmq.tls_url("engine"), "host", "list", env={"VDSM_CA": ""})
+    assert untrusted.returncode == UNREACHABLE
+    assert "VDSM_CA" in untrusted.stderr.split("hint:")[1]
+
+
+def test_who_shows_a_certificate_by_the_environment(shell: Shell, rabbitmq: RabbitMQ, name: str) -> None:
+    shown = rabbitmq.authority.client("engine")
+    files = {
+        "VDSM_CA": str(rabbitmq.authority.certificate),
+        "VDSM_CERT": str(shown.certificate),
+        "VDSM_KEY": str(shown.key),
+    }
+    done = shell.run(
+        "--bus", rabbitmq.tls_url("engine"), "--host", f"{name}-one", "vm", "list", env={**files, "VDSM_TOKEN_FILE": ""}
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_a_bus_there_is_no_list_of_hosts(one: Daemon) -> None:
@@ -254,3 +279,4 @@ def test_a_wrong_password_is_told_without_being_shown(shell: Shell, tmp_path: Pa
     done = shell.run("host", "list", env={"VDSM_TOKEN_FILE": f"{file}"})
     assert done.returncode == UNREACHABLE
     assert "hush" not in done.stderr
+    assert done.stderr.count("does not accept these credentials") == 1

@@ -27,7 +27,7 @@ NASTY = "a\x1b[31mred\x9b1m\u202eback\x07\r\n"
     [
         (256, "MiB", "256 MiB"), (2048, "MiB", "2 GiB"), (1536, "MiB", "1.5 GiB"), (0, "B", "0 B"),
         (1023, "B", "1023 B"), (10**15, "B", "909 TiB"), (0, "s", "0 s"), (0.25, "s", "250 ms"), (59, "s", "59 s"),
-        (125, "s", "2 min 5 s"),
+        (2**40 - 1, "B", "1 TiB"), (125, "s", "2 min 5 s"),
         (3600, "s", "1 h"), (90_061, "s", "1 d 1 h"), (59.9999, "s", "60 s"),
         (12.5, "%", "12.5 %"),
         (100.0, "%", "100 %"), (7, "", "7"),
@@ -150,7 +150,8 @@ def test_every_result_type_can_be_shown(index: dict[str, Any]) -> None:
 
 def test_an_event(index: dict[str, Any]) -> None:
     data = {"type": "VM_status", "vmId": ID, "vmName": NASTY, "status": "Up", "reason": "start", "pauseCode": ""}
-    line = event_line({"id": 7, "time": 0.0, "severity": "info", "subject": ID, "data": data}, PLAIN)
+    usual = {"foreign": False, "timeOffset": 0}
+    line = event_line({"id": 7, "time": 0.0, "severity": "info", "subject": ID, "data": {**data, **usual}}, PLAIN)
     assert line.startswith("7  19")
     assert line.endswith("Up, reason: start")
     assert line.isprintable()

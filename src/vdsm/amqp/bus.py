@@ -153,7 +153,9 @@ class Bus:
             except TimeoutError:
                 self._note(f"no answer within {ATTEMPT_SECONDS:g} s")
             except ssl.SSLCertVerificationError as problem:
-                self._note(f"its certificate cannot be trusted: {problem.verify_message}; see the file `ca`")
+                self._note(f"its certificate cannot be trusted: {problem.verify_message}")
+            except ConnectionRefusedError:
+                self._note("nothing listens there")
             except (OSError, ProtocolFault, ValueError) as problem:  # a host name, or a place, may be unsayable
                 self._note(str(problem))
             self._failures += 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,10 +48,13 @@ CHANGES = {
 def open_door(chosen: Mapping[str, Any]) -> BusDoor:
     """To the bus that the options or VDSM_BUS name. Raises Fault."""
     address = _address(chosen)
+    logging.disable(logging.WARNING)  # why a first attempt fails is said once, by the Fault
     try:
         return BusDoor(Fleet(address, domain=os.environ.get("VDSM_BUS_DOMAIN") or DEFAULT_DOMAIN))
     except BusDown as error:
         raise _no_bus(str(address), str(error)) from None
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 class BusDoor:
@@ -121,7 +125,7 @@ class BusDoor:
             try:
                 self._host = self._fleet.host(self._name)
             except HostUnreachable as problem:
-                raise _unreachable(problem) from None
+                raise _no_host(problem) from None
         return self._host
 
 
@@ -189,9 +193,7 @@ def _address(chosen: Mapping[str, Any]) -> BusAddress:
         return BusAddress.parse(
             url,
             password=read_token(file) if file else "",
-            ca=chosen.get("ca", ""),
-            certificate=chosen.get("cert", ""),
-            key=chosen.get("key") or chosen.get("cert", ""),
+            **_tls_files(chosen, url),
         )
     except OSError as error:
         raise faults.usage(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -199,10 +201,33 @@ def _address(chosen: Mapping[str, Any]) -> BusAddress:
         raise faults.usage(str(error)) from None
 
 
+def _tls_files(chosen: Mapping[str, Any], url: str) -> dict[str, str]:
+    """What VDSM_CA, VDSM_CERT and VDSM_KEY name is for connections with TLS, and no mistake on others."""
+    env: Mapping[str, str] = os.environ if url.startswith("amqps:") else {}
+    own = chosen.get("cert", "")  # its key is not the one of another certificate
+    cert = own or env.get("VDSM_CERT", "")
+    key = chosen.get("key") or ("" if own else env.get("VDSM_KEY", "")) or cert
+    return {"ca": chosen.get("ca") or env.get("VDSM_CA", ""), "certificate": cert, "key": key}
+
+
 def _no_bus(where: str, reason: str) -> Fault:
-    hint = "Check the address, that the broker runs, and the user; --token-file names a file that holds its password."
+    if "certificate" in reason:
+        hint = "Name the file of the authority that signed the broker's certificate with --ca, or in VDSM_CA."
+    else:
+        hint = "Check the address, that the broker runs, and the user; --token-file names a file with its password."
     body = {"type": "urn:vdsm:shell:unreachable", "detail": f"cannot use the bus at {where}: {reason}", "hint": hint}
     return Fault(faults.UNREACHABLE, body)
+
+
+def _no_host(problem: HostUnreachable) -> Fault:
+    """A name that none of the hosts has, or several, says so without guesses about the network."""
+    fault, reason = _unreachable(problem), problem.facts["reason"]
+    if not reason.startswith("the bus is down"):
+        hint = (
+            "`vdsmsh host list` shows the hosts that are heard; one that is not there may be off, or in another domain."
+        )
+        fault.body |= {"detail": reason, "hint": hint}
+    return fault
 
 
 def _unreachable(problem: HostUnreachable) -> Fault:

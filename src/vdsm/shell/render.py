@@ -30,6 +30,7 @@ COLUMNS = {
         "vmId", "vmName", "status", "elapsedTime", "cpuUser", "cpuSys", "memUsage", "vcpuCount", "accelerator",
         "foreign", "exitMessage", "pauseCode",
     ],
+    "DiskSummary": ["id", "name", "storage", "size", "format", "status", "reason", "volumes"],
     "VmInfo": ["vmId", "vmName", "status", "memSize", "smp", "accelerator", "arch", "firmware", "foreign", "kept",
                "autostart", "exitMessage"],
     "AuditRecord": ["id", "time", "caller", "method", "verdict", "duration", "arguments"],

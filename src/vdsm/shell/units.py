@@ -25,7 +25,7 @@ def plain(number: float) -> str:
 
 def size(number: float, step: int = 0) -> str:
     """Bytes, or 1024 to the power of `step` times as many."""
-    while abs(number) >= 1024 and step < len(_BINARY) - 1:
+    while abs(number) >= 1023.5 and step < len(_BINARY) - 1:
         number /= 1024
         step += 1
     text = f"{number:.1f}".removesuffix(".0") if number < 100 else f"{number:.0f}"

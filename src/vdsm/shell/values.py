@@ -81,7 +81,7 @@ def example(index: Index, shape: dict[str, Any]) -> str:
     if kind in ("list", "map"):
         inner = example(index, shape["of"])
         return f"NAME={inner}" if kind == "map" else inner
-    words = {"MiB": "MIB", "s": "SECONDS", "B": "BYTES"}
+    words = {"MiB": "MIB|2G", "s": "SECONDS", "B": "BYTES|10G"}
     if shape.get("file"):
         return "@FILE"
     return words.get(shape.get("unit", ""), {"int": "N", "float": "X", "secret": "@FILE|-"}.get(kind, "TEXT"))

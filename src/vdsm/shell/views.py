@@ -25,6 +25,7 @@ MARKS = {
 }
 NAMES = ("vmName", "diskName", "storageName")
 ABOUT = ("type", "vmId", "taskId", "hash", "objectId", "diskId", "storageId", *NAMES)
+USUAL = {"foreign": False, "timeOffset": 0}  # says nothing
 FIRST = ("status", "state", "change", "verb")  # say most, need no name
 
 
@@ -91,7 +92,7 @@ def event_line(record: Mapping[str, Any], look: Look) -> str:
     rest = [
         f"{words(name)}: {clean(_shown(name, item))}"
         for name, item in data.items()
-        if name not in ABOUT + FIRST and item not in (None, "", [], {})
+        if name not in ABOUT + FIRST and item not in (None, "", [], {}) and item != USUAL.get(name)
     ]
     said = ", ".join([" ".join(first), *rest] if first else rest)
     about = f"{clean(subject) or NOTHING:<12}"
