@@ -14,8 +14,8 @@ from . import events as ev
 from ._verb import Kind, verb
 from .access import Privilege
 from .storage import StorageRef
-from .storage_words import Capacity, DomainId, ImageId, VolumeAllocation, VolumeId, VolumeStatus
-from .types import END, Bytes, Output, UnixTime
+from .storage_words import LARGEST_VOLUME, Capacity, DomainId, ImageId, VolumeAllocation, VolumeId, VolumeStatus
+from .types import END, Bytes, Output, UnixTime, Uuid
 from .vm_params import DiskFormat
 
 NOUN = "Disk"
@@ -30,8 +30,27 @@ DiskName = Annotated[
     ),
 ]
 
+UploadSize = Annotated[
+    int, Meta(ge=1, le=LARGEST_VOLUME, description="Bytes of a file that will be uploaded; rounded up to whole 4096.")
+]
+
 _STORAGE = (ed.StorageUnusable, es.StorageBroken, es.PathEscapes, e.DeadlineExceeded, e.TooBusy)
 _CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable)
+
+
+class DiskTransfer(Output, frozen=True, kw_only=True):
+    """A door to a disk's file at the host's image port: `/images/{id}` there, for whoever knows the id."""
+
+    id: Uuid
+    check_id: Uuid | None = None  # of an upload: the same door, only to read what is there
+    disk_id: DiskId
+    format: DiskFormat
+    size: Bytes  # of the file
+    transferred: Bytes  # already there, from the beginning on
+    listen: str  # the address the port is on; `::` and 0.0.0.0 mean all the host has
+    port: int
+    tls: bool
+    fingerprint: str  # SHA-256 of the certificate there, in hexadecimal; empty without TLS
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):
@@ -106,11 +125,14 @@ def create(
     allocation: VolumeAllocation = VolumeAllocation.SPARSE,
     storage: StorageRef | None = None,
     disk_id: DiskId | None = None,
+    upload_size: UploadSize | None = None,
 ) -> DiskInfo:
     """Make an empty disk.
 
     `storage` may be left out where the host has only one. A qcow2 disk can have snapshots; a raw one is a little
     faster, and becomes the base of a chain with its first snapshot.
+
+    With `uploadSize` it waits, as ILLEGAL, for a file of that many bytes: `Disk.startUpload`, `Disk.finishUpload`.
     """
 
 
@@ -120,3 +142,43 @@ def create(
 )  # fmt: skip
 def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""
+
+
+_TRANSFERS = (
+    *_CHANGES, ed.NoSuchDisk, ed.DiskUnusable, ed.DiskInUse, ed.StorageUnusable, e.HypervisorUnavailable,
+    es.ImageTicketsError, es.ImageDaemonError, es.TicketRefused, es.FileMissing,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/upload",
+    raises=_TRANSFERS,
+)  # fmt: skip
+def start_upload(disk_id: DiskId) -> DiskTransfer:
+    """Open the door for what a disk made with `uploadSize` waits for; again, to go on after an interruption.
+
+    What is written in order, zeros too, need not be sent again: `transferred` says how much that is. An hour without
+    a request closes the door.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/finish-upload",
+    raises=(*_TRANSFERS, es.ImageOperationFailed, es.ImageVerificationError),
+)  # fmt: skip
+def finish_upload(disk_id: DiskId) -> DiskInfo:
+    """Close the door and verify what was uploaded; from then on it is a disk.
+
+    An image that needs other files, is damaged or not of the stated format is refused, and the disk stays ILLEGAL.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/download",
+    raises=_TRANSFERS,
+)  # fmt: skip
+def start_download(disk_id: DiskId) -> DiskTransfer:
+    """Open the door to read a disk's file; `Host.remove_image_ticket` closes it, as does an hour without a request.
+
+    No machine may have the disk, and it may have no snapshots.
+    """

@@ -27,6 +27,8 @@ FLAGS = {
     "events": ("--follow", "--since", "--type", "--vm", "--task", "--severity"),
     "host list": (),
     "task watch": (),
+    "disk upload": ("--name", "--format", "--storage"),
+    "disk download": (),
     "call": (),
     "completion": (),
     "help": (),
@@ -79,6 +81,8 @@ def _of_own(session: Session, words: Sequence[str], current: str) -> list[Candid
         return _of_call(session, words[1:])
     if name == "task watch" and not current.startswith("-"):
         return _names(session, "task")
+    if name == "disk download" and len(words) == 2:
+        return _names(session, "disk")
     if last == "--type":
         return [(event, "") for event in session.index["events"]]
     if last == "--severity":

@@ -31,7 +31,7 @@ class Left(KeyboardInterrupt):
 
 def follow(session: Session, task: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Watch until the task has ended; returns how it then stands. Raises Fault, Left."""
-    drawing = _Drawing(look_of(sys.stderr), sys.stderr.isatty())
+    drawing = Drawing(look_of(sys.stderr), sys.stderr.isatty())
     pause, away_since = FIRST_PAUSE, 0.0
     try:
         while task["state"] not in ENDED:
@@ -75,7 +75,7 @@ def _connection(given: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in given.items() if k not in ("plan", "timeout")}
 
 
-class _Drawing:
+class Drawing:
     """One line on the terminal that changes in place; steps that are done stay above it."""
 
     def __init__(self, look: Look, terminal: bool) -> None:
@@ -97,7 +97,7 @@ class _Drawing:
             return
         running = next((s["title"] for s in task["steps"] if s["state"] == "running"), "")
         state = "" if task["state"] == "running" else f"{task['state']}: "
-        self.note(f"{self._bar(task['progress'])} {task['progress']:3.0f} %  {state}{running}")
+        self.note(f"{self.bar(task['progress'])} {task['progress']:3.0f} %  {state}{running}")
 
     def note(self, text: str) -> None:
         """What stands on the line now."""
@@ -114,7 +114,7 @@ class _Drawing:
     def end(self) -> None:
         self._clear()
 
-    def _bar(self, percent: float) -> str:
+    def bar(self, percent: float) -> str:
         full = round(BAR * min(max(percent, 0), 100) / 100)
         on, off = ("█", "░") if self._look.unicode else ("#", ".")
         return on * full + off * (BAR - full)

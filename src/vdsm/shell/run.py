@@ -80,6 +80,10 @@ def dispatch(session: Session, words: Sequence[str]) -> int:
             return run_hosts(session, rest)
         case ["task", "watch", *rest]:
             return _watch(session, rest)
+        case ["disk", "upload" | "download" as way, *rest]:
+            from .disks import download, upload
+
+            return (upload if way == "upload" else download)(session, rest)
         case ["call", *rest]:
             from .direct import run as run_direct
 

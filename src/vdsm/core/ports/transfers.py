@@ -43,11 +43,21 @@ class TicketState(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
 
+class ImageDoor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where clients come in."""
+
+    host: str
+    port: int
+    fingerprint: str = ""  # SHA-256 of its certificate, in hexadecimal; empty: there is no TLS
+
+
 class Transfers(Protocol):
     """Every method may raise ImageDaemonError and DeadlineExceeded.
 
     ovirt-imageio is started by the first ticket. Tickets live in its memory: when it ends they are gone.
     """
+
+    def door(self) -> ImageDoor: ...
 
     async def add(self, ticket: Ticket) -> None:
         """Raises ImageTicketsError."""

@@ -15,6 +15,7 @@ from .lines import Malformed, is_uuid
 from .volume_meta import VolumeMeta
 
 _ALIAS = "DiskAlias"
+_UPLOAD = "Upload"  # of a disk that waits for its content: how long that is
 _NAME_MAX = 128
 
 
@@ -22,6 +23,7 @@ class _Words(msgspec.Struct):
     """A volume's description, as managers write it."""
 
     alias: str = msgspec.field(name=_ALIAS, default="")
+    upload: int = msgspec.field(name=_UPLOAD, default=0)
 
 
 @dataclass(slots=True)
@@ -103,13 +105,22 @@ def name_of(image: Image) -> str:
 
 def alias(meta: VolumeMeta) -> str:
     """The name in a volume's description; empty if there is none."""
+    return "".join(c for c in _words(meta).alias[:_NAME_MAX] if c.isprintable())
+
+
+def upload_of(meta: VolumeMeta) -> int:
+    """How many bytes a disk waits for; 0: for none."""
+    return max(_words(meta).upload, 0)
+
+
+def _words(meta: VolumeMeta) -> _Words:
     try:
-        found = msgspec.json.decode(meta.description, type=_Words).alias
+        return msgspec.json.decode(meta.description, type=_Words)
     except (msgspec.DecodeError, RecursionError):
-        return ""
-    return "".join(c for c in found[:_NAME_MAX] if c.isprintable())
+        return _Words()
 
 
-def description(name: str) -> str:
+def description(name: str, upload: int = 0) -> str:
     """As managers write it, so that they show the name too."""
-    return msgspec.json.encode({_ALIAS: name, "DiskDescription": ""}).decode()
+    waits = {_UPLOAD: upload} if upload else {}
+    return msgspec.json.encode({_ALIAS: name, "DiskDescription": "", **waits}).decode()

@@ -115,6 +115,7 @@ class Disks:
         allocation: VolumeAllocation = VolumeAllocation.SPARSE,
         storage: str | None = None,
         disk_id: str | None = None,
+        upload_size: int | None = None,
     ) -> DiskInfo:
         domain = await self._choose(storage)
         image_id, volume_id = disk_id or str(uuid.uuid4()), str(uuid.uuid4())
@@ -127,14 +128,19 @@ class Disks:
             image=image_id,
             capacity=-(-size // BLOCK) * BLOCK,
             created=int(time.time()),
-            description=chains.description(name),
+            description=chains.description(name, upload_size or 0),
+            legality=VolumeLegality.ILLEGAL if upload_size else VolumeLegality.LEGAL,
             format=VOLUME_FORMATS[format],
             allocation=allocation,
             sequence=1,
         )
+        make = self._do.make(volume_id, meta)
+        if upload_size:  # whole blocks, as direct I/O has them: the rest reads as zeros
+            length = -(-upload_size // BLOCK) * BLOCK
+            make = self._do.make_room(volume_id, meta, length)
         return await ctx.run(
             Step(f"keep a place for {name}", self._do.reserve(volume_id, meta), self._do.discard(volume_id, meta)),
-            Step(f"make {name}", self._do.make(volume_id, meta)),
+            Step(f"make {name}", make),
             Step(f"finish {name}", self._do.commit(volume_id, meta), self._do.discard(volume_id, meta)),
             answer=self.info(image_id),
             about=image_id,

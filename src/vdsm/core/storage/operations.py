@@ -138,6 +138,18 @@ class StorageOperations:
         with contextlib.suppress(FileExists):
             await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
 
+    @operation("volume.make_room")
+    async def make_room(self, volume_id: str, meta: VolumeMeta, length: int) -> None:
+        """A file for data from outside, and its lease."""
+        domain = await self._repository.writable(meta.domain)
+        if await self._has_meta(domain, meta.image, volume_id):
+            return
+        inside = domain.path(layout.volume(meta.image, volume_id))
+        await self._files.remove(domain.root, inside)
+        await self._files.create(domain.root, inside, size=length)
+        with contextlib.suppress(FileExists):
+            await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
+
     async def _file(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> ImageFile:
         """Of a volume that is being made; its parent is there."""
         backing: ImageFile | None = None

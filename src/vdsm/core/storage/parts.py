@@ -24,6 +24,7 @@ from .pool import Pools
 from .repository import Repository
 from .storage import Storage
 from .tickets import Tickets
+from .transfers import DiskTransfers
 from .volume import Volumes
 
 
@@ -58,6 +59,7 @@ class StorageParts:
         storage = Storage(files, repository, do, users, places)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
+        moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
@@ -67,10 +69,11 @@ class StorageParts:
             volumes,
             exports,
             tickets,
+            moves,
             Images(repository, catalog, do, users, settings.prepared),
             Pools(files, repository, do, places, users),
         ]
-        self.operations: list[object] = [do, disks, storage, volumes, exports, tickets]
+        self.operations: list[object] = [do, disks, storage, volumes, exports, tickets, moves]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""

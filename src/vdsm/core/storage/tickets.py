@@ -125,7 +125,7 @@ class Tickets:
             raise TicketRefused(url=url, reason=f"others go on from that volume; written to is {top}")
         for machine in self._users(image_id) if writes else ():
             raise DiskInUse(disk=found.name, vm=machine)
-        return await self._url_of(found, volume_id)
+        return await self.url_of(found, volume_id)
 
     def _domain_at(self, place: str) -> Domain | None:
         """Whose images lie in that directory, by any of the names it has; links are not followed."""
@@ -134,7 +134,8 @@ class Tickets:
                 return domain
         return None
 
-    async def _url_of(self, found: Found, volume_id: str) -> str:
+    async def url_of(self, found: Found, volume_id: str) -> str:
+        """Of a volume's file. Raises TicketRefused."""
         path = found.volume_path(volume_id)
         inside = found.domain.path(layout.volume(found.image.id, volume_id))
         try:

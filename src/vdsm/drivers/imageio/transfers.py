@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import ssl
 from pathlib import Path
 
 import msgspec
@@ -12,7 +14,7 @@ from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
 from vdsm.contract.host_tickets import TransferOp
 from vdsm.core.ports import deadline
-from vdsm.core.ports.transfers import Ticket, TicketState
+from vdsm.core.ports.transfers import ImageDoor, Ticket, TicketState
 from vdsm.drivers.files import clean
 from vdsm.drivers.pool import Pool
 
@@ -20,6 +22,7 @@ from .daemon import Answer, Daemon, Door
 
 _PATIENCE_S = 30.0
 _REMOVE_S = 75.0  # ovirt-imageio itself waits 60 s for the requests that are under way
+_CERTIFICATE_END = "-----END CERTIFICATE-----"
 _ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
@@ -45,7 +48,18 @@ class ImageioTransfers:
 
     def __init__(self, directory: Path, door: Door) -> None:
         self._daemon = Daemon(directory, door)
+        self._door = door
         self._pool = Pool("imageio", workers=4)
+
+    def door(self) -> ImageDoor:
+        found = ""
+        if self._door.cert_file:
+            try:
+                first = Path(self._door.cert_file).read_text().partition(_CERTIFICATE_END)
+                found = hashlib.sha256(ssl.PEM_cert_to_DER_cert("".join(first[:2]).strip())).hexdigest()
+            except (OSError, ValueError) as error:
+                raise ImageDaemonError(reason=f"{self._door.cert_file}: {error}") from None
+        return ImageDoor(host=self._door.host, port=self._door.port, fingerprint=found)
 
     async def add(self, ticket: Ticket) -> None:
         await self._pool.run("starting ovirt-imageio", self._daemon.ensure, most=_PATIENCE_S, key="start")

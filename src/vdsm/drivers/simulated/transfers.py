@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from vdsm.contract.errors_storage import ImageDaemonError, ImageOperationFailed, ImageTicketsError
-from vdsm.core.ports.transfers import Export, Ticket, TicketState
+from vdsm.core.ports.transfers import Export, ImageDoor, Ticket, TicketState
 
 from .disks import SimulatedDisks
 from .faults import Faults
@@ -26,6 +26,9 @@ class SimulatedTransfers:
     def move(self, uuid: str, length: int) -> None:
         """Transfer so many bytes."""
         self._moved[uuid] += length
+
+    def door(self) -> ImageDoor:
+        return ImageDoor(host="127.0.0.1", port=54322)
 
     async def add(self, ticket: Ticket) -> None:
         await self._meet("add_ticket")
