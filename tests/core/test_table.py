@@ -11,7 +11,7 @@ import pytest
 from harness.memory_host import MemoryHost
 from vdsm.contract import vm
 from vdsm.contract.errors import HypervisorUnavailable
-from vdsm.contract.events import VMStatus
+from vdsm.contract.events import EventRecord, VMStatus
 from vdsm.contract.vm_info import VmState
 from vdsm.core.ports.hypervisor import DomainState
 from vdsm.core.vm.status import exit_of
@@ -66,6 +66,38 @@ async def test_a_hand_at_virsh_is_seen(host: MemoryHost) -> None:
     await _until(lambda: host.table.get(made.vm_id).status is VmState.DOWN)
     told = [(e.data.status, e.data.exit_reason) for e in await host.events() if isinstance(e.data, VMStatus)]
     assert told[-3:] == [("Paused", None), ("Up", None), ("Down", 6)]
+
+
+def _codes(events: list[EventRecord], vm_id: str) -> list[tuple[str, str]]:
+    return [(e.data.status, e.data.pause_code) for e in events if isinstance(e.data, VMStatus) and e.subject == vm_id]
+
+
+@pytest.mark.parametrize(("word", "code"), [("enospc", "ENOSPC"), ("eio", "EIO"), ("eother", "EOTHER")])
+async def test_why_a_disk_stopped_it_is_in_event_and_stats_until_it_goes_on(
+    host: MemoryHost, word: str, code: str
+) -> None:
+    vm_id = (await host.create("a", guestAgent=False)).vm_id
+    await host.journal.flush()
+    since = host.journal.last
+    host.hypervisor.fail_disk(vm_id, word)
+    await _until(lambda: host.table.get(vm_id).status is VmState.PAUSED)
+    assert (await host.call(vm.get_info, vmID=vm_id)).pause_code == code
+    assert [row.pause_code for row in await host.call(vm.get_stats, vmID=vm_id)] == [code]
+    await host.call(vm.cont, vmID=vm_id)
+    assert [row.pause_code for row in await host.call(vm.get_stats, vmID=vm_id)] == ["NOERR"]
+    await host.call(vm.pause, vmID=vm_id)
+    assert _codes(await host.events(since), vm_id) == [("Paused", code), ("Up", ""), ("Paused", "NOERR")]
+
+
+async def test_why_a_disk_stopped_it_while_nobody_looked_is_asked(host: MemoryHost) -> None:
+    vm_id = (await host.create("a", guestAgent=False)).vm_id
+    await host.journal.flush()
+    since = host.journal.last
+    host.hypervisor.faults.disconnect()
+    host.hypervisor.fail_disk(vm_id, "enospc")
+    host.hypervisor.faults.reconnect()
+    await _until(lambda: host.table.get(vm_id).pause_code == "ENOSPC")
+    assert _codes(await host.events(since), vm_id)[-1] == ("Paused", "ENOSPC")
 
 
 @pytest.mark.parametrize(

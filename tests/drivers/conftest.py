@@ -36,6 +36,11 @@ _DRIVE = (
 )
 
 
+# A boot sector that writes itself to cylinder 1 through the BIOS, then sleeps: xor ax,ax; mov es,ax; mov ax,0x301;
+# mov cx,0x101; mov dx,0x80; mov bx,0x7c00; int 0x13; hlt; jmp back to hlt.
+_WRITER = bytes.fromhex("31c08ec0b80103b90101ba8000bb007ccd13f4ebfd").ljust(510, b"\0") + b"\x55\xaa"
+
+
 class Lab:
     """Machines are named after the test, so that they can be told from others and removed."""
 
@@ -87,6 +92,14 @@ class Lab:
             lambda: any(e.kind is kind and e.vm_id == vm_id and detail in (None, e.detail) for e in self.events),
         )
 
+    async def run_into_full_storage(self) -> str:
+        """The id of a machine that writes to a disk whose storage has no room."""
+        raise NotImplementedError
+
+    async def make_room(self) -> None:
+        """In that storage."""
+        raise NotImplementedError
+
     async def freeze(self, vm_id: str) -> None:
         """Let the machine's QEMU answer no more."""
         raise NotImplementedError
@@ -118,6 +131,14 @@ class SimulatedLab(Lab):
         self.simulated = SimulatedHypervisor(obeys_after=0.05)
         super().__init__(self.simulated, prefix, Path("/rom"))
 
+    async def run_into_full_storage(self) -> str:
+        vm_id = await self.run()
+        self.simulated.fail_disk(vm_id, "enospc")
+        return vm_id
+
+    async def make_room(self) -> None:
+        """The simulated machine does not write again by itself."""
+
     async def freeze(self, vm_id: str) -> None:
         self.simulated.faults.freeze(vm_id)
 
@@ -135,6 +156,27 @@ class LibvirtLab(Lab):
     def __init__(self, prefix: str, rom: Path, libvirtd: PrivateLibvirt) -> None:
         self.libvirtd = libvirtd
         super().__init__(LibvirtHypervisor(libvirtd.uri), prefix, rom)
+
+    async def run_into_full_storage(self) -> str:
+        name, vm_id, place = f"{self.prefix}-a", str(uuid.uuid4()), f"/run/{self.prefix}"
+        done = self.libvirtd.run(
+            "bash",
+            "-ec",
+            f"mkdir {place}; mount -t tmpfs -o size=64k,mode=755 tmpfs {place}; cd {place}; truncate -s 1M disk\n"
+            f"echo {_WRITER.hex()} | xxd -r -p | dd of=disk conv=notrunc; cat /dev/zero >filler || echo full",
+        )
+        assert done == "full"
+        await self.hypervisor.define(
+            f"<domain type='qemu'><name>{name}</name><uuid>{vm_id}</uuid><memory unit='MiB'>16</memory>"
+            "<os><type arch='x86_64' machine='pc'>hvm</type></os><devices><disk type='file' device='disk'>"
+            f"<driver name='qemu' type='raw' error_policy='stop'/><source file='{place}/disk'/>"
+            "<target dev='hda' bus='ide'/></disk></devices></domain>"
+        )
+        await self.hypervisor.start(vm_id, paused=False)
+        return vm_id
+
+    async def make_room(self) -> None:
+        self.libvirtd.run("rm", f"/run/{self.prefix}/filler")
 
     async def _signal(self, vm_id: str, number: int) -> None:
         name = (await self.hypervisor.domain(vm_id)).name

@@ -145,6 +145,17 @@ async def test_cut_off_gracefully_nobody_blames_the_guest(lab: Lab) -> None:
     assert not any(event.guest_asked for event in lab.events)
 
 
+async def test_a_disk_without_room_stops_the_machine_and_says_why(lab: Lab) -> None:
+    vm_id = await lab.run_into_full_storage()
+    await lab.until_said(vm_id, Kind.SUSPENDED, "ioerror")
+    assert lab.said(vm_id, Kind.IO_ERROR, Kind.SUSPENDED) == [("io-error", "enospc"), ("suspended", "ioerror")]
+    assert await state(lab, vm_id) == (DomainState.PAUSED, "ioerror")
+    assert await lab.hypervisor.io_error(vm_id) == "enospc"
+    await lab.make_room()
+    await lab.hypervisor.resume(vm_id)
+    assert await state(lab, vm_id) == (DomainState.RUNNING, "unpaused")
+
+
 async def test_paused_and_resumed_in_order(lab: Lab) -> None:
     vm_id = await lab.run(paused=True)
     assert await state(lab, vm_id) == (DomainState.PAUSED, "user")

@@ -37,7 +37,7 @@ from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
-from vdsm.state.store import Store
+from vdsm.state.store import Retention, Store
 
 ADMIN = Caller(identity="test:admin", channel="test", role=Role.ADMIN)
 OPERATOR = Caller(identity="test:operator", channel="test", role=Role.OPERATOR)
@@ -65,9 +65,10 @@ class MemoryHost:
         at_boundary: Boundary | None = None,
         owner: str = "test",
         tree: Tree | None = None,
+        retention: Retention | None = None,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
-        self.store = Store(directory)
+        self.store = Store(directory, retention)
         self.journal = Journal(self.store.events)
         self.locks = Locks()
         self.meter = Meter()

@@ -22,6 +22,7 @@ from vdsm.bindings.rest import RestApp, Status
 from vdsm.bindings.sockets import UnixListener, listen_tcp, listen_unix
 from vdsm.bindings.tls import ServerTls
 from vdsm.contract.access import Role
+from vdsm.state.store import Retention
 
 T = TypeVar("T")
 
@@ -76,11 +77,12 @@ def exchange(connection: http.client.HTTPConnection, method: str, path: str, bod
 class Server:
     """A host with its door. Its loop runs in a thread, as a test's own code must not share it."""
 
-    def __init__(self, home: Path, options: RestOptions, roles: Roles) -> None:
+    def __init__(self, home: Path, options: RestOptions, roles: Roles, retention: Retention | None = None) -> None:
         self.path = home / "api.sock"
         self.options = options
         self.status = Status.OK
         self._roles = roles
+        self._retention = retention
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server")
         self._thread.start()
@@ -148,7 +150,7 @@ class Server:
             self._loop.close()
 
     async def _open(self) -> MemoryHost:
-        host = MemoryHost(None)
+        host = MemoryHost(None, retention=self._retention)
         await host.open()
         self.app = RestApp(
             host.bridge,

@@ -150,7 +150,7 @@ def test_no_word_is_ours_alone() -> None:
     """An unknown one ends the reader."""
     assert {f"{state}" for state in VmState} <= readers.STATES
     assert set(ExitReason) <= set(readers.EXIT_REASONS)
-    assert {"NOERR", *status.PAUSE_CODES.values()} <= readers.PAUSE_CODES
+    assert {"NOERR", *status.IO_PAUSE_CODES.values()} <= readers.PAUSE_CODES
 
 
 async def test_a_machine_that_is_down_says_how_it_ended(host: MemoryHost) -> None:

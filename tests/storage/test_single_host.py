@@ -200,6 +200,15 @@ async def test_a_machine_gets_only_what_there_is_and_nobody_has(host: MemoryHost
             await host.create("b", disks=[{"path": path}])
 
 
+async def test_a_machine_gets_no_disk_twice(host: MemoryHost) -> None:
+    made = await make(host)
+    for other in ({"path": made.path}, {"path": "root", "readOnly": True}):
+        with pytest.raises(CannotCreateVM, match="given twice"):
+            await host.create("a", disks=[{"path": "root"}, other])
+    only_read = [{"path": "root", "readOnly": True}, {"path": made.id, "readOnly": True}]
+    assert (await host.create("a", disks=only_read)).vm_name == "a"
+
+
 async def test_storage_with_a_machines_disk_stays_open(host: MemoryHost) -> None:
     await make(host)
     row = await only(host)

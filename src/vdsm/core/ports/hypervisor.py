@@ -124,7 +124,7 @@ class DomainEventKind(enum.StrEnum):
     STOPPED = "stopped"
     REBOOTED = "rebooted"
     DEVICES = "devices"  # a device came, went, or changed (CD tray included)
-    IO_ERROR = "io-error"
+    IO_ERROR = "io-error"  # of a disk, and the machine stops for it: enospc, eother; SUSPENDED follows
     AGENT = "agent"  # the guest agent came or went
     LOST = "connection-lost"  # vm_id is empty: libvirt itself went away
     BACK = "connection-back"  # vm_id is empty: read everything again
@@ -163,6 +163,12 @@ class Hypervisor(Protocol):
         """All of them, running or not."""
 
     async def domain(self, vm_id: str) -> Domain: ...
+
+    async def io_error(self, vm_id: str) -> str:
+        """Why a disk stopped the machine, in the words of IO_ERROR; empty when none did.
+
+        To be asked of one that stands for it: QEMU 7.2 keeps the first reason, also when the machine goes on.
+        """
 
     async def samples(self) -> Sequence[DomainSample]:
         """Counters of every running domain, in one call; one that hangs is there with `answers` false."""

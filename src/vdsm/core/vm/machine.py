@@ -40,6 +40,7 @@ class Machine:
     started: float | None = None  # Unix seconds; None: before this daemon looked, or not running
     boots: int = 0  # how often it was seen to start or reboot
     expected: bool = False  # a call is about to make it; libvirt does not have it yet
+    io_error: str = ""  # libvirt's word for why a disk stopped it, since it last ran
     failure: words.Exit | None = None  # why its last start came to nothing
     status: VmState = VmState.DOWN
     status_time: int = field(default_factory=monotonic_ms)
@@ -70,7 +71,7 @@ class Machine:
     def pause_code(self) -> str:
         if self.domain.state is not DomainState.PAUSED:
             return ""
-        return words.PAUSE_CODES.get(self.domain.reason, "NOERR")
+        return words.pause_code(self.domain.reason, self.io_error)
 
     def enter(self, phase: Phase | None, seconds: float = 0.0) -> None:
         self.phase = phase

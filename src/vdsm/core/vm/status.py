@@ -24,7 +24,7 @@ AFTER_EVENT = {
     DomainEventKind.STOPPED: DomainState.SHUT_OFF,
 }
 
-PAUSE_CODES = {"ioerror": "EOTHER", "postcopy": "POSTCOPY"}
+IO_PAUSE_CODES = {"enospc": "ENOSPC", "eio": "EIO", "eperm": "EPERM"}
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -43,6 +43,13 @@ EXITS = {
     "crashed": Exit(1, ExitReason.LOST_QEMU, "QEMU died"),
     "failed": Exit(1, ExitReason.START_FAILED, "It failed to start, or QEMU died"),
 }
+
+
+def pause_code(reason: str, io_error: str) -> str:
+    """The published code of a paused machine; libvirt names no disk's error but the full disk."""
+    if reason == "ioerror":
+        return IO_PAUSE_CODES.get(io_error, "EOTHER")
+    return "POSTCOPY" if reason == "postcopy" else "NOERR"
 
 
 def did_not_start(reason: str) -> Exit:

@@ -207,6 +207,8 @@ class Table:
                 self._remove(vm_id)
         for domain in domains:
             self._put(domain, reason="read again", with_state=True)
+            if (domain.state, domain.reason) == (DomainState.PAUSED, "ioerror"):
+                self._receive(DomainEvent(kind=DomainEventKind.IO_ERROR, vm_id=domain.vm_id))
         if not self._loaded.is_set():
             self._loaded.set()
             for row in self:  # what changed while no daemon looked is said at least once
@@ -237,9 +239,14 @@ class Table:
             return
         if event.kind is DomainEventKind.RESUMED and not row.active:
             return  # libvirt says "resumed" just before "started"; the latter is told with the running document
+        if event.kind is DomainEventKind.IO_ERROR:
+            await self._note_io_error(row, event.detail)
+            return
         reason = event.detail or event.kind.value
         if (state := status.AFTER_EVENT.get(event.kind)) is not None:
             row.domain = msgspec.structs.replace(row.domain, state=state, reason=event.detail)
+            if state is not DomainState.PAUSED:
+                row.io_error = ""
         self._note_phase(row, event)
         if event.kind is not DomainEventKind.STARTED:  # a start is told with the document of the running machine
             self._settle(row, reason)
@@ -250,6 +257,13 @@ class Table:
                 self._settle(row, reason)
         if event.kind in (DomainEventKind.DEFINED, DomainEventKind.DEVICES):
             self.announce(event.vm_id, event.detail or "devices")
+
+    async def _note_io_error(self, row: Machine, word: str) -> None:
+        """Without a word the error itself was missed: QEMU still knows it. A Paused that was told is told again."""
+        word = word or await self._hypervisor.io_error(row.vm_id)
+        before, row.io_error = row.pause_code, word
+        if row.pause_code != before:
+            self._journal.publish(row.event("ioerror"))
 
     def _note_phase(self, row: Machine, event: DomainEvent) -> None:
         match event.kind:

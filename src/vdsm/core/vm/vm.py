@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import uuid
 import xml.etree.ElementTree as ET
 from typing import NamedTuple
@@ -142,6 +143,8 @@ class Vms:
 
     async def _admit(self, ctx: Context, params: VmParams) -> VmParams:
         disks = [await self._admit_disk(ctx, disk) for disk in params.disks]
+        if twice := _given_twice(disks):
+            raise CannotCreateVM(reason=f"the disk {twice} is given twice, so writes to it would collide")
         plain = {
             name: await self._files.admit(path, None)
             for name in ("cdrom", "kernel", "initrd")
@@ -342,3 +345,9 @@ class Vms:
 
 def _by_name(summary: VmSummary) -> str:
     return summary.vm_name
+
+
+def _given_twice(disks: list[Disk]) -> str:
+    """The path of a disk that is given twice, and not only to be read; empty if there is none."""
+    pairs = itertools.combinations(disks, 2)
+    return next((a.path for a, b in pairs if a.path == b.path and not (a.read_only and b.read_only)), "")

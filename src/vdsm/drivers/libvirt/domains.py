@@ -55,6 +55,13 @@ def read_all(conn: libvirt.virConnect) -> list[Domain]:
     return found
 
 
+def io_error(conn: libvirt.virConnect, vm_id: str) -> str:
+    errors = find(conn, vm_id).diskErrors().values()
+    if libvirt.VIR_DOMAIN_DISK_ERROR_NO_SPACE in errors:
+        return "enospc"
+    return "eother" if libvirt.VIR_DOMAIN_DISK_ERROR_UNSPEC in errors else ""
+
+
 def define(conn: libvirt.virConnect, xml: str) -> None:
     """Raises VMExists."""
     try:

@@ -31,9 +31,10 @@ def subscribe(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> 
         say(domain, DomainEventKind.REBOOTED)
 
     def io_error(
-        _conn: object, domain: libvirt.virDomain, _path: str, _alias: str, _action: int, reason: str, _opaque: object
+        _conn: object, domain: libvirt.virDomain, _path: str, _alias: str, action: int, reason: str, _opaque: object
     ) -> None:
-        say(domain, DomainEventKind.IO_ERROR, reason or "eother")  # QEMU names only the full disk
+        if action == libvirt.VIR_DOMAIN_EVENT_IO_ERROR_PAUSE:
+            say(domain, DomainEventKind.IO_ERROR, reason or "eother")  # QEMU names only the full disk
 
     def added(_conn: object, domain: libvirt.virDomain, _alias: str, _opaque: object) -> None:
         say(domain, DomainEventKind.DEVICES, "added")

@@ -143,6 +143,9 @@ class LibvirtHypervisor:
     async def domain(self, vm_id: str) -> Domain:
         return await self._reading.run("reading a domain", lambda conn: domains.read(conn, vm_id), vm=vm_id)
 
+    async def io_error(self, vm_id: str) -> str:
+        return await self._ask("reading disk errors", vm_id, lambda conn: domains.io_error(conn, vm_id))
+
     async def samples(self) -> Sequence[DomainSample]:
         return [sample for sample in await self._sampler.samples() if sample.vm_id not in self._hidden]
 

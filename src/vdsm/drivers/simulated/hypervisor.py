@@ -113,6 +113,9 @@ class SimulatedHypervisor:
     async def domain(self, vm_id: str) -> Domain:
         return (await self._find("domain", vm_id)).domain()
 
+    async def io_error(self, vm_id: str) -> str:
+        return (await self._find_active("io_error", vm_id)).io_error
+
     async def samples(self) -> Sequence[DomainSample]:
         await self.faults.meet("samples")
         return [
@@ -254,6 +257,14 @@ class SimulatedHypervisor:
         if machine.state is not DomainState.PAUSED:
             machine.enter(DomainState.PAUSED, "user")
             self._tell(machine, DomainEventKind.SUSPENDED, "paused")
+
+    def fail_disk(self, vm_id: str, reason: str) -> None:
+        """Let a disk of a running machine fail: `reason` is enospc or eother."""
+        machine = self._machines[vm_id]
+        self._tell(machine, DomainEventKind.IO_ERROR, reason)
+        machine.enter(DomainState.PAUSED, "ioerror")
+        machine.io_error = machine.io_error or reason
+        self._tell(machine, DomainEventKind.SUSPENDED, "ioerror")
 
     async def resume(self, vm_id: str) -> None:
         machine = await self._find_active("resume", vm_id)

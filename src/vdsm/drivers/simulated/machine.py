@@ -123,6 +123,7 @@ class Machine:
     persistent: bool = True
     autostart: bool = False
     booting: bool = False  # its agent has not spoken yet
+    io_error: str = ""  # why a disk first stopped it
     password: str = ""
     conflict: str = ""
     _ran_s: float = 0.0
@@ -139,7 +140,7 @@ class Machine:
             self._ran_s += now - self._since
         self._since = now if state in (DomainState.RUNNING, DomainState.SHUTTING_DOWN) else None
         if state is DomainState.SHUT_OFF:
-            self._ran_s, self.live, self.number = 0.0, "", -1
+            self._ran_s, self.live, self.number, self.io_error = 0.0, "", -1, ""
         self.state, self.reason = state, reason
 
     def ran_s(self) -> float:
