@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.memory_host import MemoryHost
+from vdsm.contract import event
 from vdsm.contract.errors import StateUnavailable
 from vdsm.contract.events import EventFilter, EventRecord, EventsLost, Gap, HypervisorBack, HypervisorLost
 from vdsm.core import journal as journal_module
@@ -158,3 +160,16 @@ async def test_a_full_disk_delays_events_and_what_is_dropped_is_said(
     assert records[0].data.count == 10
     assert [r.data.reason for r in records[1:]] == ["0", *[str(n) for n in range(11, 31)]]
     await journal.close()
+
+
+async def test_where_it_ends_is_said_of_the_moment_of_the_question(host: MemoryHost) -> None:
+    """Remote followers begin there: an event under way when they ask is told to them."""
+    await host.events()
+    end = host.journal.last
+    _say(host.journal, 1)
+    page = await host.call(event.list_, since=2**53 - 1)
+    assert page.gap is not None
+    assert (page.gap.until, page.events) == (end, [])
+    (told,) = await _take(host.journal, page.gap.until, 1)
+    assert isinstance(told, EventRecord)
+    assert told.id == end + 1

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of the whole need: daemons of their own, a libvirtd of their own, a Linux guest."""
+"""What tests of several folders use: hosts, clients, brokers, and what they must say."""
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in ("conformance", "readers", "story", "sheet")))
