@@ -265,6 +265,11 @@ def test_who_shows_a_certificate_by_the_environment(shell: Shell, rabbitmq: Rabb
         "--bus", rabbitmq.tls_url("engine"), "--host", f"{name}-one", "vm", "list", env={**files, "VDSM_TOKEN_FILE": ""}
     )
     assert done.returncode == 0, done.stderr
+    keyless = shell.run(
+        "--bus", rabbitmq.tls_url(), "host", "list", env={**files, "VDSM_KEY": "", "VDSM_TOKEN_FILE": ""}
+    )
+    assert keyless.returncode == UNREACHABLE
+    assert "--key" in keyless.stderr
 
 
 def test_without_a_bus_there_is_no_list_of_hosts(one: Daemon) -> None:

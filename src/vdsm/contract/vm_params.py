@@ -124,7 +124,7 @@ class VmParams(Input, frozen=True, kw_only=True):
     cpu_model: Word | None = None
     machine_type: Word | None = None
     firmware: Firmware = Firmware.BIOS
-    disks: Annotated[list[Disk], Meta(max_length=24)] = []
+    disks: Annotated[list[Disk], Meta(max_length=24, description="For one of the storage its name is enough.")] = []
     cdrom: HostPath | None = None
     nics: Annotated[list[Nic], Meta(max_length=16)] = []
     graphics: Graphics | None = Graphics()

@@ -211,7 +211,9 @@ def _tls_files(chosen: Mapping[str, Any], url: str) -> dict[str, str]:
 
 
 def _no_bus(where: str, reason: str) -> Fault:
-    if "certificate" in reason:
+    if "PEM" in reason:
+        hint = faults.WHICH_PEM
+    elif "certificate" in reason:
         hint = "Name the file of the authority that signed the broker's certificate with --ca, or in VDSM_CA."
     else:
         hint = "Check the address, that the broker runs, and the user; --token-file names a file with its password."

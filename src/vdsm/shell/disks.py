@@ -137,7 +137,8 @@ def download(session: Session, words: Sequence[str]) -> int:
 
 def _fetch(door: ImageDoor, file: BinaryIO, size: int, name: str) -> None:
     """The file grows as it comes; blocks of zeros stay holes."""
-    drawing, at = _Progress(name, size), file.seek(0, os.SEEK_END)
+    drawing, at = _Progress(name, size), min(file.seek(0, os.SEEK_END), size)
+    file.truncate(at)
     try:
         while at < size:
             data = door.read(at, min(CHUNK, size - at))

@@ -22,6 +22,8 @@ MEANINGS = {
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 
+WHICH_PEM = "These are PEM files; the private key is in the one that --key names, if it is not in that of --cert."
+
 
 class Fault(Exception):
     """Ends the command. `body` is the problem as data: at least `detail`."""
@@ -48,6 +50,8 @@ def unreachable(where: str, reason: str) -> Fault:
         hint = "You may not use that socket: ask an administrator to let your user in ([access] in the configuration)."
     elif where.startswith("/"):
         hint = "Start the daemon: `systemctl start vdsmd`, or `vdsmd` by hand; another socket is named by --socket."
+    elif "PEM" in reason:
+        hint = WHICH_PEM
     elif "certificate" in reason.lower() or "ssl" in reason.lower():
         hint = "Name the file of the authority that signed the daemon's certificate with --ca, and yours with --cert."
     else:
