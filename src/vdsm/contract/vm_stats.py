@@ -102,4 +102,4 @@ class VmStats(Output, frozen=True, kw_only=True):
     exit_code: int | None = None
     exit_reason: ExitReason | None = None
     exit_message: str = ""
-    pause_code: str = "NOERR"  # why it stands: ENOSPC and EOTHER (any other disk error), POSTCOPY; NOERR: it was asked to
+    pause_code: str = "NOERR"  # ENOSPC, EOTHER (any other error of a disk), POSTCOPY; NOERR: not for an error
