@@ -53,7 +53,7 @@ class VMStatus(Event, frozen=True, kw_only=True, tag="VM_status"):
     exit_code: int | None = None
     exit_reason: int | None = None
     exit_message: str = ""
-    pause_code: str = ""
+    pause_code: str = ""  # of a paused machine, as in VmStats
 
 
 class VMDefined(Event, frozen=True, kw_only=True, tag="VM_defined"):

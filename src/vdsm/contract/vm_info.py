@@ -120,7 +120,7 @@ class VmInfo(Output, frozen=True, kw_only=True):
     exit_code: int | None = None
     exit_reason: ExitReason | None = None
     exit_message: str = ""
-    pause_code: str = ""
+    pause_code: str = ""  # of a paused machine, as in VmStats
     started: UnixTime | None = None
 
 

@@ -102,4 +102,4 @@ class VmStats(Output, frozen=True, kw_only=True):
     exit_code: int | None = None
     exit_reason: ExitReason | None = None
     exit_message: str = ""
-    pause_code: str = "NOERR"
+    pause_code: str = "NOERR"  # ENOSPC, EOTHER (any other error of a disk), POSTCOPY; NOERR: not for an error
