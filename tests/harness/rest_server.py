@@ -115,7 +115,8 @@ class Server:
         sock = socket.socket(socket.AF_UNIX)
         sock.settimeout(timeout)
         sock.connect(str(self.path))
-        sock.sendall(data)
+        if data:  # even to send nothing fails where the server has closed the connection already
+            sock.sendall(data)
         return sock
 
     def listen(self, tls: ServerTls | None) -> int:
