@@ -14,6 +14,8 @@ from .stomp import EVENTS, Failed, StompClient
 from .until import until
 
 NO_VM = 1
+LINUX = "<kernel>{images}/vmlinuz</kernel><initrd>{images}/initrd.gz</initrd><cmdline>console=ttyS0 quiet</cmdline>"
+"""`boot` of the Linux guest, which tells of its memory."""
 
 
 def status_of(event: dict[str, Any], vm_id: str) -> str:

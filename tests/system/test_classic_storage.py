@@ -16,7 +16,7 @@ import pytest
 
 from harness.daemon import remove_domains
 from harness.stomp import PythonClient, Wired
-from harness.story import live
+from harness.story import LINUX, live
 from harness.until import until
 from vdsm.core.storage import domain_meta
 
@@ -170,7 +170,8 @@ def test_a_managers_first_local_domain(wired: Wired) -> None:
         raw = str(uuid.uuid4())
         other = {**new, **blank, "imageID": str(uuid.uuid4()), "volumeID": raw, "volFormat": 5}
         finished(host.call("Volume.create", other))
-        live(host, wired.name("e"), f"{wired.home}/data-center/{pool}/{domain}/images/{other['imageID']}/{raw}")
+        disk = f"{wired.home}/data-center/{pool}/{domain}/images/{other['imageID']}/{raw}"
+        live(host, wired.name("e"), disk, LINUX.format(images=wired.images))
 
         for image_id in (image, other["imageID"]):
             gone = {**where, "imageID": image_id, "postZero": "false", "force": "false"}

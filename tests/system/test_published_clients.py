@@ -16,11 +16,10 @@ import pytest
 
 from harness.daemon import remove_domains
 from harness.stomp import JavaClient, PythonClient, StompClient, Wired
-from harness.story import NO_VM, live
+from harness.story import LINUX, NO_VM, live
 from harness.until import until
 
 TLS = ssl.TLSVersion.TLSv1_2
-BOOT = "<kernel>{images}/vmlinuz</kernel><initrd>{images}/initrd.gz</initrd><cmdline>console=ttyS0 quiet</cmdline>"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_json_rpc_over_stomp(
 ) -> None:
     context = None if tls is None else wired.context("engine", tls)
     with client(wired.port("http" if tls is None else "https"), context) as opened:
-        live(opened, wired.name("j"), f"{wired.images}/a.raw", BOOT.format(images=wired.images))
+        live(opened, wired.name("j"), f"{wired.images}/a.raw", LINUX.format(images=wired.images))
     assert wired.domains() == {}
 
 
