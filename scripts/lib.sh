@@ -145,6 +145,8 @@ need_unstarted() {
         fi
         ! command -v systemctl >/dev/null || systemctl --quiet disable "$unit" 2>/dev/null || true
     done
+    # Even to stop RabbitMQ starts Erlang's name server, which stays; with nodes of anybody on it, it does not end.
+    [[ " ${missing[*]} " != *" erlang-base "* ]] || epmd -kill >/dev/null 2>&1 || true
 }
 
 update_package_lists() {
