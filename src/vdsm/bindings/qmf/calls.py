@@ -103,8 +103,8 @@ def fault_of(error: Exception, agent: str, flow_id: str = "") -> Fault:
     if isinstance(error, Problem):
         problem = error
     else:
-        log.error("a message from the bus failed by a defect", exc_info=error)
-        problem = InternalError(reason=type(error).__name__)
+        log.error("a message from the bus failed by a defect (flow %s)", flow_id, exc_info=error)
+        problem = InternalError(reason="the message could not be served")
     hint = problem.remedy()
     members = msgspec.to_builtins(problem.body(flow_id))
     text = f"{problem}. {hint}" if hint else f"{problem}"
