@@ -34,6 +34,7 @@ from vdsm.drivers.simulated.disks import SimulatedDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
+from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
@@ -78,10 +79,12 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
+        self.leases = SimulatedLeases()
         disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
         self.storage = StorageParts(
             disk_files,
             disk_images,
+            self.leases,
             SimulatedServers(disk_images),
             SimulatedTransfers(),
             self.store.storage,

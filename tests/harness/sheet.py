@@ -198,7 +198,7 @@ SHEET = [
     Line("Host.getAllTasks"),
     Line("Host.getAllTasksInfo"),
     Line("Host.getAllTasksStatuses"),
-    Line("Host.getJobs", {"job_type": "vm"}),
+    Line("Host.getJobs", {"job_type": "virt"}),
     Line("Host.getJobs", {"job_type": "none"}),
     Line("Task.list", keep="task"),
     Line("Task.get", {"taskID": "{task}"}),

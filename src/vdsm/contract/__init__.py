@@ -18,13 +18,14 @@ from . import (
     vm,
     volume,
 )
-from ._verb import VERBS, AnyVerb, ByteStream, ContractError, Kind, Needs, Route, Verb, Wire
+from ._verb import VERBS, AnyVerb, ByteStream, ChosenTaskId, ContractError, Kind, Needs, Route, Verb, Wire
 from .lint import check
 
 __all__ = [
     "VERBS",
     "AnyVerb",
     "ByteStream",
+    "ChosenTaskId",
     "ContractError",
     "Kind",
     "Needs",

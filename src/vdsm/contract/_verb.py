@@ -60,6 +60,11 @@ class Needs:
 
 
 @dataclass(frozen=True, slots=True)
+class ChosenTaskId:
+    """In `Annotated`, of a parameter of a TASK: by it the caller may choose the task's id (a published job's)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """An HTTP method and a path template with the wire names of the parameters in braces."""
 
@@ -85,6 +90,7 @@ class Verb(typing.Generic[P, R]):
     route: Route
     params: type[msgspec.Struct]
     positional: tuple[str, ...]  # python names of the parameters that may be given by position
+    task_id_param: str  # python name of the parameter by which the caller chooses the task's id; empty: none
     result: typing.Any
     raises: tuple[type[Problem], ...]
     emits: tuple[type[Event], ...]
@@ -168,6 +174,7 @@ def verb(
             rename=names,
             module=stub.__module__,
         )
+        chosen = [p for p, h in hints.items() if ChosenTaskId() in getattr(h, "__metadata__", ())]
         http_method, _, path = http.partition(" ")
         words = command.split() if command else [noun, re.sub("^get_", "", name).replace("_", "-")]
         made: Verb[P, R] = Verb(
@@ -181,6 +188,7 @@ def verb(
             route=Route(http_method, re.sub(r"{(\w+)}", lambda m: "{" + names.get(m[1], m[1]) + "}", path)),
             params=params,
             positional=tuple(p.name for p in signature if p.kind is not p.KEYWORD_ONLY),
+            task_id_param=chosen[0] if chosen else "",
             result=result,
             raises=raises,
             emits=emits,

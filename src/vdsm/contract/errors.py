@@ -353,6 +353,11 @@ class UnknownTask(Problem):
     hint = "List the ones there are: `vdsmsh task list`."
 
 
+class JobExists(Problem):
+    code, status, text = 69, 409, "there is a job or task {job} already"
+    hint = "Use a new id for each job; `vdsmsh task get {job}` shows how that one stands."
+
+
 class TaskNotFinished(Problem):
     code, status, retryable, text = 10201, 409, True, "task {task} is still {state}"
     hint = "Wait for it (`vdsmsh task watch {task}`) or stop it (`vdsmsh task stop {task}`)."

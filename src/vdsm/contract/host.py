@@ -156,7 +156,7 @@ def get_jobs(
     job_type: Annotated[Text, Wire("job_type")] = "",
     job_ids: Annotated[list[JobId], Wire("job_ids")] = [],  # noqa: B006
 ) -> dict[JobId, HostJob]:
-    """Tasks in the published form of jobs; `job_type` is the noun they are about, "vm" for instance."""
+    """Tasks in the published form of jobs; `job_type` is "storage" or "virt", or another noun they are about."""
 
 
 _TICKETS = (es.ImageTicketsError, es.ImageDaemonError, e.DeadlineExceeded, e.TooBusy)

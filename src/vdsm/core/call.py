@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,10 +76,11 @@ class Call:
 
     @property
     def holder(self) -> str:
-        """How others are told who is in their way: the task's id, or the verb with a number."""
+        """How others are told who is in their way: the task's id, or the verb with a number. Raises JobExists."""
         if not self._holder:
             if self.entry.verb.kind is Kind.TASK:
-                self._holder = self._task_id = str(uuid.uuid4())
+                chosen = getattr(self.args, self.entry.verb.task_id_param, None)
+                self._holder = self._task_id = self._tasks.claim(chosen)
             else:
                 self._holder = f"{self.entry.verb.method}#{next(_numbers)}"
         return self._holder
@@ -103,7 +103,8 @@ class Call:
             self._held += names
 
     async def release(self) -> None:
-        """Let go of every lock."""
+        """Let go of every lock, and of the task's id."""
+        self._tasks.forgo(self._task_id)
         if self._held:
             await self._locks.release(self.holder)
 
@@ -114,7 +115,7 @@ class Call:
             raise Planned(steps)
         written = self.entry.verb.kind is Kind.TASK
         row = TaskRow(
-            id=self._task_id or self.holder,
+            id=self.holder,
             verb=self.entry.verb.method,
             object_id=about or self._subject_id,
             caller=self.caller,

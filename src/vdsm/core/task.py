@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 
 import msgspec
 
 from vdsm.contract import host, task
 from vdsm.contract.errors import (
+    JobExists,
     Problem,
     StateUnavailable,
     TaskFinished,
@@ -51,6 +53,7 @@ class Tasks:
         self._operations = Operations()
         self._rows: dict[str, TaskRow] = {}
         self._runs: dict[str, Run] = {}
+        self._claimed: set[str] = set()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     # ---- the engine ------------------------------------------------------------------------------------------------
@@ -101,6 +104,18 @@ class Tasks:
     async def settled(self) -> None:
         """Wait for the recoveries begun by `recover`."""
         await asyncio.gather(*self._recoveries)
+
+    def claim(self, chosen: str | None) -> str:
+        """The id of a task that will be: the one the caller chose, or a new one. Raises JobExists."""
+        task_id = chosen or str(uuid.uuid4())
+        if task_id in self._rows or task_id in self._claimed:
+            raise JobExists(job=task_id)
+        self._claimed.add(task_id)
+        return task_id
+
+    def forgo(self, task_id: str) -> None:
+        """The call that claimed this id is over. Never claimed is fine."""
+        self._claimed.discard(task_id)
 
     async def execute(self, row: TaskRow, steps: list[Step], started: Callable[[TaskRow], None]) -> None:
         """Run a new task to its end. Raises what its steps raise; StateUnavailable before anything is done."""

@@ -21,6 +21,10 @@ _RESULTS = {
     State.REVERTED: PublishedResult.CLEAN_SUCCESS,
     State.BROKEN: PublishedResult.CLEAN_FAILURE,
 }
+_JOB_TYPES = {
+    "VM": "virt",
+    **dict.fromkeys(("SDM", "Storage", "StorageDomain", "StoragePool", "Image", "Volume", "Disk", "Lease"), "storage"),
+}
 _JOBS = {State.PENDING: "pending", State.DONE: "done", State.ABORTED: "aborted", State.ABORTING: "running"}
 
 
@@ -52,8 +56,9 @@ def details(row: TaskRow) -> TaskDetails:
 
 
 def job_type(row: TaskRow) -> str:
-    """The noun it is about."""
-    return row.verb.partition(".")[0].lower()
+    """`virt` of machines, `storage` of what lies there, else the noun."""
+    noun = row.verb.partition(".")[0]
+    return _JOB_TYPES.get(noun, noun.lower())
 
 
 def job(row: TaskRow) -> HostJob:

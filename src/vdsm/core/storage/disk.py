@@ -22,10 +22,10 @@ from . import chains, layout
 from .catalog import Catalog, Found
 from .formats import DISK_FORMATS, VOLUME_FORMATS
 from .lines import Malformed
-from .operations import StorageOperations
 from .records import Domain
 from .repository import Repository
 from .volume_meta import VolumeMeta
+from .volume_operations import VolumeOperations
 
 BLOCK = 4096  # a disk is whole blocks, so that any of its copies can be
 
@@ -35,7 +35,7 @@ Users = Callable[[str], list[str]]
 
 class Disks:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: StorageOperations, users: Users
+        self, files: Files, repository: Repository, catalog: Catalog, operations: VolumeOperations, users: Users
     ) -> None:
         self._files = files
         self._repository = repository

@@ -34,14 +34,14 @@ from .catalog import Catalog
 from .chains import Image
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
-from .operations import StorageOperations
+from .domain_operations import DomainOperations
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
 
 class Domains:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: StorageOperations, users: Users
+        self, files: Files, repository: Repository, catalog: Catalog, operations: DomainOperations, users: Users
     ) -> None:
         self._files = files
         self._repository = repository

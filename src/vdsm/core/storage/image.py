@@ -12,15 +12,15 @@ from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found
 from .disk import Users
-from .operations import StorageOperations
 from .repository import Repository
+from .volume_operations import VolumeOperations
 
 
 class Images:
     """`prepared` is the directory of links to images that are in use (published: /run/vdsm/storage)."""
 
     def __init__(
-        self, repository: Repository, catalog: Catalog, operations: StorageOperations, users: Users, prepared: str
+        self, repository: Repository, catalog: Catalog, operations: VolumeOperations, users: Users, prepared: str
     ) -> None:
         self._repository = repository
         self._catalog = catalog

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
+from vdsm.core.ports.leases import Leases
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -16,9 +17,9 @@ from .catalog import Catalog
 from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
+from .domain_operations import DomainOperations
 from .image import Images
 from .nbd import NbdServers
-from .operations import StorageOperations
 from .places import LocalPlaces
 from .pool import Pools
 from .repository import Repository
@@ -26,6 +27,8 @@ from .storage import Storage
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_leases import VolumeLeases
+from .volume_operations import VolumeOperations
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
         storage_log: StorageLog,
@@ -53,10 +57,12 @@ class StorageParts:
     ) -> None:
         self.repository = repository = Repository(files, storage_log, journal, settings.repository)
         self.catalog = catalog = Catalog(files, repository)
-        do = StorageOperations(files, images, repository, catalog, journal)
+        volume_leases = VolumeLeases(files, leases, repository)
+        domain_operations = DomainOperations(files, repository)
+        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
-        storage = Storage(files, repository, do, users, places)
+        storage = Storage(files, repository, domain_operations, users, places)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
@@ -64,16 +70,16 @@ class StorageParts:
         self.services: list[object] = [
             disks,
             Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, do, users),
+            Domains(files, repository, catalog, domain_operations, users),
             storage,
             volumes,
             exports,
             tickets,
             moves,
             Images(repository, catalog, do, users, settings.prepared),
-            Pools(files, repository, do, places, users),
+            Pools(files, repository, domain_operations, places, users),
         ]
-        self.operations: list[object] = [do, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""

@@ -40,7 +40,7 @@ from vdsm.core.steps import Step
 from . import domain_meta
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
-from .operations import StorageOperations
+from .domain_operations import DomainOperations
 from .places import LocalPlaces
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
@@ -50,7 +50,7 @@ _NOBODY = -1
 
 class Pools:
     def __init__(
-        self, files: Files, repository: Repository, operations: StorageOperations, places: LocalPlaces, users: Users
+        self, files: Files, repository: Repository, operations: DomainOperations, places: LocalPlaces, users: Users
     ) -> None:
         self._files = files
         self._repository = repository
@@ -322,5 +322,5 @@ class Pools:
         await ctx.run(Step(f"give up pool {old.id}", self._do.connect_pool(new), self._do.connect_pool(old)))
 
 
-def _rewrite(operations: StorageOperations, title: str, domain: Domain, old: DomainMeta, new: DomainMeta) -> Step:
+def _rewrite(operations: DomainOperations, title: str, domain: Domain, old: DomainMeta, new: DomainMeta) -> Step:
     return Step(title, operations.write_domain(domain.root, new), operations.write_domain(domain.root, old))

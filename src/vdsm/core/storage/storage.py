@@ -29,7 +29,7 @@ from vdsm.core.steps import Step, operation
 
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
-from .operations import StorageOperations
+from .domain_operations import DomainOperations
 from .places import LocalPlaces
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
@@ -42,7 +42,7 @@ class Storage:
         self,
         files: Files,
         repository: Repository,
-        operations: StorageOperations,
+        operations: DomainOperations,
         users: Users,
         places: LocalPlaces,
     ) -> None:

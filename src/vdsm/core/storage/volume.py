@@ -35,10 +35,10 @@ from vdsm.core.steps import Op, Step, operation
 from . import layout
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Users
-from .operations import StorageOperations
 from .records import Domain
 from .repository import Repository
 from .volume_meta import VolumeMeta
+from .volume_operations import VolumeOperations
 
 
 class Place(NamedTuple):
@@ -56,7 +56,7 @@ class Volumes:
         images: DiskImages,
         repository: Repository,
         catalog: Catalog,
-        operations: StorageOperations,
+        operations: VolumeOperations,
         users: Users,
     ) -> None:
         self._files = files

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What changes storage: each operation done twice equals done once, and undoing what was never done is no error.
+"""What changes volumes and images: each operation done twice equals done once, and undoing what was never done is no
+error.
 
 A volume comes to be in three steps, so that a crash between any two leaves nothing that looks like a volume and is
 none: its metadata under another name, its data, and then its metadata under the name that counts.
@@ -9,8 +10,7 @@ from __future__ import annotations
 
 import contextlib
 
-from vdsm.contract.errors_domains import StorageDomainNotEmpty
-from vdsm.contract.errors_storage import FileExists, FileMissing
+from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import DiskCreated, DiskRemoved
 from vdsm.contract.storage_words import BLANK, VolumeAllocation
 from vdsm.core import flow
@@ -20,92 +20,33 @@ from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Step, operation
 
-from . import chains, domain_meta, layout, volume_meta
+from . import chains, layout, volume_meta
 from .catalog import Catalog, Found
-from .domain_meta import DomainMeta
 from .formats import DISK_FORMATS
-from .lines import is_uuid
-from .records import Connection, Domain, PoolRecord
+from .records import Domain
 from .repository import Repository
+from .volume_leases import VolumeLeases
 from .volume_meta import VolumeMeta
 
-_DIRECTORIES = ("dom_md", layout.IMAGES, layout.MASTER_TASKS, layout.MASTER_VMS)
-_FILES = {
-    layout.LOCKSPACE: 0,
-    layout.LEASES: 0,
-    layout.EXTERNAL_LEASES: 0,
-    layout.INBOX: layout.MAILBOX_BYTES,
-    layout.OUTBOX: layout.MAILBOX_BYTES,
-}
 
-
-class StorageOperations:
+class VolumeOperations:
     """The operations; the services decide, these do."""
 
     def __init__(
-        self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog, journal: Journal
+        self,
+        files: Files,
+        images: DiskImages,
+        repository: Repository,
+        catalog: Catalog,
+        leases: VolumeLeases,
+        journal: Journal,
     ) -> None:
         self._files = files
         self._catalog = catalog
         self._images = images
         self._repository = repository
+        self._leases = leases
         self._journal = journal
-
-    # ---- domains and pools -----------------------------------------------------------------------------------------
-
-    @operation("storage.make_directory")
-    async def make_directory(self, path: str) -> None:
-        await self._files.make_directory("/", path.lstrip("/"))
-
-    @operation("storage.create_domain")
-    async def create_domain(self, root: str, meta: DomainMeta) -> None:
-        """The metadata comes last: a directory without it is no domain."""
-        for directory in _DIRECTORIES:
-            await self._files.make_directory(root, f"{meta.uuid}/{directory}")
-        for name, size in _FILES.items():
-            with contextlib.suppress(FileExists):
-                await self._files.create(root, f"{meta.uuid}/{name}", size=size)
-        await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
-
-    @operation("storage.drop_domain")
-    async def drop_domain(self, root: str, domain_id: str) -> None:
-        """Raises StorageDomainNotEmpty: what somebody has put there since stays."""
-        try:
-            images = await self._files.names(root, f"{domain_id}/{layout.IMAGES}")
-        except FileMissing:
-            images = []
-        if held := [name for name in images if is_uuid(name)]:
-            raise StorageDomainNotEmpty(domain=domain_id, count=len(held))
-        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
-        await self._files.remove(root, domain_id)
-
-    @operation("storage.erase_domain")
-    async def erase_domain(self, root: str, domain_id: str) -> None:
-        """With all that is in it; the metadata first, so that no half of a domain looks whole."""
-        await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
-        await self._files.remove(root, domain_id)
-
-    @operation("storage.write_domain")
-    async def write_domain(self, root: str, meta: DomainMeta) -> None:
-        """Its metadata is this from now on."""
-        await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
-        await self._repository.refresh(meta.uuid)
-
-    @operation("storage.connect")
-    async def connect(self, connection: Connection) -> None:
-        await self._repository.connect(connection)
-
-    @operation("storage.disconnect")
-    async def disconnect(self, connection: Connection) -> None:
-        await self._repository.disconnect(connection)
-
-    @operation("storage.connect_pool")
-    async def connect_pool(self, pool: PoolRecord) -> None:
-        await self._repository.connect_pool(pool)
-
-    @operation("storage.disconnect_pool")
-    async def disconnect_pool(self, pool_id: str) -> None:
-        await self._repository.disconnect_pool(pool_id)
 
     # ---- volumes ---------------------------------------------------------------------------------------------------
 
@@ -135,8 +76,7 @@ class StorageOperations:
             preallocate=meta.allocation is VolumeAllocation.PREALLOCATED,
             backing_name=meta.parent if file.backing else "",
         )
-        with contextlib.suppress(FileExists):
-            await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
+        await self._leases.make(domain, meta.image, volume_id)
 
     @operation("volume.make_room")
     async def make_room(self, volume_id: str, meta: VolumeMeta, length: int) -> None:
@@ -147,8 +87,7 @@ class StorageOperations:
         inside = domain.path(layout.volume(meta.image, volume_id))
         await self._files.remove(domain.root, inside)
         await self._files.create(domain.root, inside, size=length)
-        with contextlib.suppress(FileExists):
-            await self._files.create(domain.root, domain.path(layout.lease(meta.image, volume_id)))
+        await self._leases.make(domain, meta.image, volume_id)
 
     async def _file(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> ImageFile:
         """Of a volume that is being made; its parent is there."""
