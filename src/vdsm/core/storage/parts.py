@@ -22,6 +22,7 @@ from .image import Images
 from .nbd import NbdServers
 from .places import LocalPlaces
 from .pool import Pools
+from .reconcile import Reconciler
 from .repository import Repository
 from .storage import Storage
 from .tickets import Tickets
@@ -60,6 +61,7 @@ class StorageParts:
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
@@ -76,10 +78,20 @@ class StorageParts:
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            reconciler,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
