@@ -18,6 +18,7 @@ from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
+from .host_ids import HostIds
 from .image import Images
 from .nbd import NbdServers
 from .places import LocalPlaces
@@ -39,6 +40,7 @@ class Settings:
     directories: Sequence[str]  # local storage may be below these
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
+    local_leases: bool = False  # whether local domains have leases too
 
 
 class StorageParts:
@@ -58,6 +60,7 @@ class StorageParts:
     ) -> None:
         self.repository = repository = Repository(files, storage_log, journal, settings.repository)
         self.catalog = catalog = Catalog(files, repository)
+        self.host_ids = HostIds(leases, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
@@ -96,10 +99,12 @@ class StorageParts:
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.host_ids.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
     async def close(self) -> None:
+        await self.host_ids.close()
         await self.repository.close()
