@@ -80,7 +80,7 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.leases = SimulatedLeases()
-        disk_files = SimulatedFiles(self.tree)
+        self.storage_files = disk_files = SimulatedFiles(self.tree)
         self.disk_images = disk_images = SimulatedDisks(self.tree)
         self.storage = StorageParts(
             disk_files,

@@ -37,7 +37,7 @@ from vdsm.contract.vm import ConflictAction
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
 from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
-from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeSizeInfo
+from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeMeasureResult, VolumeSizeInfo
 
 class AuditNoun:
     def list(self, *, since: int = ..., limit: int = ...) -> builtins.list[AuditRecord]: ...
@@ -117,6 +117,16 @@ class ImageNoun:
         image_id: str,
         storagepool_id: str,
         storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
         post_zero: bool = ...,
         force: bool = ...,
         discard: bool = ...,
@@ -290,6 +300,31 @@ class VolumeNoun:
         self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
     ) -> None: ...
     def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> None: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> None: ...
+    def measure(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_vol_format: VolumeFormat,
+        backing_chain: bool = ...,
+        base_id: str | None = ...,
+    ) -> VolumeMeasureResult: ...
+    def verify_untrusted(self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
+    def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
 
 class Nouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -359,6 +394,16 @@ class PlanImageNoun:
         image_id: str,
         storagepool_id: str,
         storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
         post_zero: bool = ...,
         force: bool = ...,
         discard: bool = ...,
@@ -509,6 +554,20 @@ class PlanVolumeNoun:
         self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
     ) -> Plan: ...
     def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> Plan: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Plan: ...
+    def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> Plan: ...
 
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -561,6 +620,16 @@ class OutcomeImageNoun:
         image_id: str,
         storagepool_id: str,
         storagedomain_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
         post_zero: bool = ...,
         force: bool = ...,
         discard: bool = ...,
@@ -655,6 +724,19 @@ class OutcomeVolumeNoun:
         sequence: int = ...,
         bitmap: str | None = ...,
     ) -> Outcome[VolumeInfo]: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Outcome[None]: ...
 
 class OutcomeNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...

@@ -26,11 +26,15 @@ from .pool import Pools
 from .reconcile import Reconciler
 from .repository import Repository
 from .storage import Storage
+from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_creation import VolumeCreation
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
+from .volume_removal import VolumeRemoval
+from .volume_sizes import VolumeSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +70,27 @@ class StorageParts:
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = LocalPlaces(files, repository, settings.directories)
-        disks = Disks(files, repository, catalog, do, users)
+        templates = Templates(files, repository, catalog)
+        disks = Disks(files, repository, catalog, do, templates, users)
         storage = Storage(files, repository, domain_operations, users, places)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
-        volumes = Volumes(files, images, repository, catalog, do, users)
+        volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, users),
             storage,
             volumes,
+            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeRemoval(repository, catalog, do, templates, reconciler, users),
+            sizes,
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, reconciler, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
         ]
         self.operations: list[object] = [
@@ -91,6 +100,8 @@ class StorageParts:
             disks,
             storage,
             volumes,
+            templates,
+            sizes,
             exports,
             tickets,
             moves,
