@@ -13,12 +13,15 @@ from vdsm.core.ports.leases import Leases
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
+from .backups import BackupOperations, Backups
 from .catalog import Catalog
 from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
 from .image import Images
+from .iso import IsoFiles
+from .masters import Masters, MasterSwitch
 from .nbd import NbdServers
 from .places import LocalPlaces
 from .pool import Pools
@@ -59,6 +62,8 @@ class StorageParts:
         self.catalog = catalog = Catalog(files, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
+        backup_operations = BackupOperations(files, repository)
+        switch = MasterSwitch(repository, domain_operations, backup_operations)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
@@ -70,7 +75,8 @@ class StorageParts:
         self.services: list[object] = [
             disks,
             Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, domain_operations, users),
+            Domains(files, repository, catalog, domain_operations, switch, users),
+            IsoFiles(files, repository),
             storage,
             volumes,
             exports,
@@ -78,8 +84,20 @@ class StorageParts:
             moves,
             Images(repository, catalog, do, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
+            Masters(repository, catalog, domain_operations, switch),
+            Backups(files, repository, backup_operations),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            backup_operations,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""

@@ -40,7 +40,7 @@ class Repository:
         self._files = files
         self._log = storage_log
         self._journal = journal
-        self._directory = directory
+        self.directory = directory
         self._connections: dict[str, Connection] = {}
         self._pools: dict[str, PoolRecord] = {}
         self._domains: dict[str, Domain] = {}
@@ -173,20 +173,20 @@ class Repository:
             self._tell(domain, _GONE)
         self._connections.pop(connection.root, None)
         await self._log.delete(_CONNECTION, connection.root)
-        await self._files.remove(self._directory, self._mount(connection))
+        await self._files.remove(self.directory, self._mount(connection))
         await self._files.release(connection.root)
 
     def _mount(self, connection: Connection) -> str:
         return f"mnt/{layout.mount_name(connection.remote)}"
 
     async def _link(self, connection: Connection) -> None:
-        await self._files.make_directory("/", f"{self._directory}/mnt".lstrip("/"))
-        await self._files.make_symlink(self._directory, self._mount(connection), connection.root)
+        await self._files.make_directory("/", f"{self.directory}/mnt".lstrip("/"))
+        await self._files.make_symlink(self.directory, self._mount(connection), connection.root)
 
     def ways_to(self, domain: Domain) -> list[str]:
         """Every name that the directory of its images has."""
         pools = [pool.id for pool in self._pools.values() if domain.id in pool.domains]
-        links = [f"{self._directory}/{name}/{domain.id}" for name in (self._mount(domain.connection), *pools)]
+        links = [f"{self.directory}/{name}/{domain.id}" for name in (self._mount(domain.connection), *pools)]
         return [f"{place}/{layout.IMAGES}" for place in (domain.directory, *links)]
 
     # ---- pools -----------------------------------------------------------------------------------------------------
@@ -224,13 +224,13 @@ class Repository:
         """Never connected is fine."""
         self._pools.pop(pool_id, None)
         await self._log.delete(_POOL, pool_id)
-        await self._files.remove(self._directory, pool_id)
+        await self._files.remove(self.directory, pool_id)
 
     async def _link_pool(self, pool: PoolRecord) -> None:
-        await self._files.make_directory(self._directory, pool.id)
+        await self._files.make_directory(self.directory, pool.id)
         for domain_id in pool.domains:
             if (domain := self._domains.get(domain_id)) is None:
                 continue
-            target = f"{self._directory}/{self._mount(domain.connection)}/{domain_id}"
-            await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
-        await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)
+            target = f"{self.directory}/{self._mount(domain.connection)}/{domain_id}"
+            await self._files.make_symlink(self.directory, f"{pool.id}/{domain_id}", target)
+        await self._files.make_symlink(self.directory, f"{pool.id}/mastersd", pool.master)
