@@ -31,6 +31,7 @@ from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.faults import Faults
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
@@ -80,7 +81,9 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.leases = SimulatedLeases()
-        disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
+        self.disk_faults = Faults()
+        self.disks = SimulatedDisks(self.tree, self.disk_faults)
+        disk_files, disk_images = SimulatedFiles(self.tree), self.disks
         self.storage = StorageParts(
             disk_files,
             disk_images,

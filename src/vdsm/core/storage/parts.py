@@ -15,6 +15,7 @@ from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .catalog import Catalog
 from .check import Checks
+from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
@@ -23,10 +24,12 @@ from .nbd import NbdServers
 from .places import LocalPlaces
 from .pool import Pools
 from .repository import Repository
+from .sdm import DataJobs
 from .storage import Storage
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
 
@@ -60,6 +63,8 @@ class StorageParts:
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        copies = Copies(images, jobs, users)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
@@ -69,6 +74,7 @@ class StorageParts:
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            DataJobs(jobs, copies),
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, users),
             storage,
@@ -79,7 +85,17 @@ class StorageParts:
             Images(repository, catalog, do, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            copies,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
