@@ -82,8 +82,8 @@ class MemoryHost:
         self.tree = tree or Tree()
         self.leases = SimulatedLeases()
         self.disk_faults = Faults()
-        self.disks = SimulatedDisks(self.tree, self.disk_faults)
-        disk_files, disk_images = SimulatedFiles(self.tree), self.disks
+        disk_files = SimulatedFiles(self.tree)
+        self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
             disk_images,

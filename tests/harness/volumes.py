@@ -7,9 +7,9 @@ import uuid
 from typing import Any
 
 from vdsm.contract import storage, storage_domain, volume
-from vdsm.contract.vm_params import DiskFormat
 from vdsm.contract.storage import Finding, StorageSummary
 from vdsm.contract.storage_domain import VolumeDump
+from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Image
 from vdsm.core.storage import volume_meta
 from vdsm.core.storage.catalog import Found
@@ -78,15 +78,15 @@ class Volumes:
         return Found(domain, found).file(volume_id)
 
     def write(self, image: str, volume_id: str, cluster: int, pattern: int) -> None:
-        self.host.disks.write(self.path(image, volume_id), cluster * CLUSTER, CLUSTER, pattern)
+        self.host.disk_images.write(self.path(image, volume_id), cluster * CLUSTER, CLUSTER, pattern)
 
     async def read(self, image: str, volume_id: str, clusters: int = 4) -> list[int]:
         """The byte a guest finds at the beginning of each cluster."""
         file = await self.file(image, volume_id)
-        return [self.host.disks.read(file, cluster * CLUSTER) for cluster in range(clusters)]
+        return [self.host.disk_images.read(file, cluster * CLUSTER) for cluster in range(clusters)]
 
     async def bitmaps(self, image: str, volume_id: str) -> list[str]:
-        info = await self.host.disks.info(await self.file(image, volume_id))
+        info = await self.host.disk_images.info(await self.file(image, volume_id))
         assert info.format is DiskFormat.QCOW2
         return sorted(bitmap.name for bitmap in info.bitmaps)
 

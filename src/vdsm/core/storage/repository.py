@@ -214,6 +214,9 @@ class Repository:
         pool = self.pool_of(domain_id)
         return await (self.usable(domain_id) if pool is not None and pool.leases else self.writable(domain_id))
 
+    def pools(self) -> list[PoolRecord]:
+        return list(self._pools.values())
+
     def pool(self, pool_id: str) -> PoolRecord | None:
         return self._pools.get(pool_id)
 
