@@ -10,6 +10,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -19,8 +20,9 @@ from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
 from .image import Images
+from .mountpoints import Mountpoints
 from .nbd import NbdServers
-from .places import LocalPlaces
+from .places import Places
 from .pool import Pools
 from .repository import Repository
 from .storage import Storage
@@ -47,6 +49,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        mounts: Mounts,
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
@@ -55,12 +58,14 @@ class StorageParts:
         settings: Settings,
         users: Users,
     ) -> None:
-        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.repository = repository = Repository(
+            files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
+        )
         self.catalog = catalog = Catalog(files, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        places = LocalPlaces(files, repository, settings.directories)
+        places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
         exports = NbdServers(servers, repository, catalog, users)
