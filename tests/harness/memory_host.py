@@ -59,7 +59,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree` and `mounts` outlive it when given: then it is a daemon that starts again on the same host."""
+    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host."""
 
     def __init__(
         self,
@@ -85,7 +85,9 @@ class MemoryHost:
         self.mounts = mounts or SimulatedMounts(self.tree)
         self.leases = SimulatedLeases()
         self.file_faults = Faults()
-        disk_files, disk_images = SimulatedFiles(self.tree, self.file_faults), SimulatedDisks(self.tree)
+        self.disk_faults = Faults()
+        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
             disk_images,

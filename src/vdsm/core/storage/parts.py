@@ -16,19 +16,24 @@ from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .catalog import Catalog
 from .check import Checks
+from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
+from .host_ids import HostIds
 from .image import Images
 from .mountpoints import Mountpoints
 from .nbd import NbdServers
 from .places import Places
 from .pool import Pools
+from .reconcile import Reconciler
 from .repository import Repository
+from .sdm import DataJobs
 from .storage import Storage
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
 
@@ -40,6 +45,7 @@ class Settings:
     directories: Sequence[str]  # local storage may be below these
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
+    local_leases: bool = False  # whether local domains have leases too
 
 
 class StorageParts:
@@ -62,9 +68,13 @@ class StorageParts:
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
         )
         self.catalog = catalog = Catalog(files, repository)
+        self.host_ids = HostIds(leases, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        copies = Copies(images, jobs, users)
+        self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
@@ -74,6 +84,7 @@ class StorageParts:
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            DataJobs(jobs, copies),
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, users),
             storage,
@@ -81,18 +92,31 @@ class StorageParts:
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            copies,
+            reconciler,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.host_ids.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
     async def close(self) -> None:
+        await self.host_ids.close()
         await self.repository.close()

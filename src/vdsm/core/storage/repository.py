@@ -296,6 +296,18 @@ class Repository:
             raise SpmStatusError(domain=domain.name or domain.id)
         return domain
 
+    async def workable(self, domain_id: str) -> Domain:
+        """A usable domain on whose volumes this host may work: any of the pool's where leases say who works on which,
+        else only the one in charge.
+
+        Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
+        """
+        pool = self.pool_of(domain_id)
+        return await (self.usable(domain_id) if pool is not None and pool.leases else self.writable(domain_id))
+
+    def pools(self) -> list[PoolRecord]:
+        return list(self._pools.values())
+
     def pool(self, pool_id: str) -> PoolRecord | None:
         return self._pools.get(pool_id)
 
