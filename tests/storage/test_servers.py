@@ -34,7 +34,7 @@ POOL, SD, IMAGE, VOLUME = (str(uuid.uuid4()) for _ in range(4))
 A, B = str(uuid.uuid4()), str(uuid.uuid4())
 NFS = {"connection": "server:/export_1"}
 PLACE = "/data-center/mnt/server:_export__1"
-NEW = {"storagedomainID": SD, "domainType": "NFS", "typeArgs": "server:/export_1", "name": "shared"}
+NEW: dict[str, Any] = {"storagedomainID": SD, "domainType": "NFS", "typeArgs": "server:/export_1", "name": "shared"}
 
 
 class Lab:
@@ -178,13 +178,13 @@ async def test_a_domain_there_from_making_to_taking_apart(lab: Lab) -> None:
     assert (info.type, info.remote_path, info.block_size, info.alignment) == ("NFS", "server:/export_1", 512, 1 << 20)
     assert (lab.on_disk().type, lab.on_disk().remote_path) == ("NFS", "server:/export_1")
 
-    master = {"storagepoolID": POOL, "masterSdUUID": SD, "masterVersion": 1}
+    master: dict[str, Any] = {"storagepoolID": POOL, "masterSdUUID": SD, "masterVersion": 1}
     await host.call(storage_pool.create, **master, name="dc", domainList=[SD])
     await host.call(storage_pool.connect, **master, hostID=1, scsiKey="")
     assert lab.tree.nodes[f"/data-center/{POOL}/{SD}"].target == f"{PLACE}/{SD}"
     await host.call(storage_pool.spm_start, storagepoolID=POOL)
     assert await lab.disconnect(NFS) == StorageInUse.code
-    where = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+    where: dict[str, Any] = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
     await host.call(
         volume.create, **where, volumeID=VOLUME, size=4096, volFormat="RAW", preallocate="SPARSE", diskType="DATA",
         desc="",
