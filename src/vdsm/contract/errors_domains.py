@@ -68,7 +68,17 @@ class DiskUnusable(Problem):
 
 class StorageTypeError(Problem):
     code, status, text = 468, 422, "this host does not connect to storage of the type {type}"
-    hint = "It offers LOCALFS: directories of its own."
+    hint = "It offers LOCALFS (directories of its own), NFS, and POSIXFS (other file systems that can be mounted)."
+
+
+class StorageDomainTypeError(Problem):
+    code, status, text = 372, 422, "{remote} is connected as storage of the type {found}, not {type}"
+    hint = "Name the type under which it was connected."
+
+
+class StorageDomainBlockSizeMismatch(Problem):
+    code, status, text = 348, 422, "a domain of blocks of {size} bytes cannot be made at {remote}: {reason}"
+    hint = "Give the block size 0, which takes what the file system has."
 
 
 class StorageDomainFSNotMounted(Problem):

@@ -10,6 +10,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -21,8 +22,9 @@ from .domain import Domains
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
+from .mountpoints import Mountpoints
 from .nbd import NbdServers
-from .places import LocalPlaces
+from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
 from .repository import Repository
@@ -53,6 +55,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        mounts: Mounts,
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
@@ -61,7 +64,9 @@ class StorageParts:
         settings: Settings,
         users: Users,
     ) -> None:
-        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.repository = repository = Repository(
+            files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
+        )
         self.catalog = catalog = Catalog(files, repository)
         self.host_ids = HostIds(leases, repository)
         volume_leases = VolumeLeases(files, leases, repository)
@@ -70,7 +75,7 @@ class StorageParts:
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
-        places = LocalPlaces(files, repository, settings.directories)
+        places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
         exports = NbdServers(servers, repository, catalog, users)
