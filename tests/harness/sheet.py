@@ -40,6 +40,10 @@ RECONSTRUCT = {
 OVF = "<?xml version='1.0'?>\n<Envelope>grüß &amp; dich</Envelope>\n"
 UNKNOWN, NO_DOMAIN = "storage-pool-unknown", "storage-domain-does-not-exist"
 HIGHER_MASTER = "storage-pool-higher-version-master-found"
+IMAGE2, VOLUME2 = "22222222-2222-4222-8222-333333333333", "44444444-4444-4444-8444-666666666666"
+OF_VOLUME2 = {**OF_VOLUME, "imageID": IMAGE2}
+JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666666666666"
+DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
@@ -153,6 +157,11 @@ SHEET = [
     Line("Volume.getInfo", {**OF_VOLUME, "volumeID": NOBODY}, problem="volume-does-not-exist"),
     Line("Volume.getSize", {**OF_VOLUME, "volumeID": CHILD}),
     Line("Volume.getQemuImageInfo", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.create", {**NEW, **OF_VOLUME2, "volumeID": VOLUME2, "volFormat": "COW"}),
+    Line("SDM.copy_data", {"job_id": JOB, "source": {**DIV2, "img_id": IMAGE, "vol_id": VOLUME}, "destination": DIV2}),
+    Line("SDM.copy_data", {"job_id": JOB2, "source": DIV2, "destination": DIV2}, problem="cannot-copy-volume"),
+    Line("Host.getJobs", {"job_type": "storage", "job_ids": [JOB]}),
+    Line("Image.delete", OF_VOLUME2),
     Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
     Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),
     Line("Volume.refresh", {**OF_VOLUME, "volumeID": CHILD}),
@@ -168,6 +177,9 @@ SHEET = [
     Line("Host.remove_image_ticket", {"uuid": NOBODY}),
     Line("Host.get_image_ticket", {"uuid": NOBODY}, problem="image-tickets-error"),
     Line("NBD.stop_server", {"server_id": NOBODY}),
+    Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": CHILD}),
+    Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": VOLUME}, problem="disk-unusable"),
+    Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": NOBODY}, problem="volume-does-not-exist"),
     Line("Image.getVolumes", OF_VOLUME),
     Line("StorageDomain.dump", {"sd_id": SD}),
     Line("Storage.check", {"storageID": SD}),

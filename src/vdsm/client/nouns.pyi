@@ -18,6 +18,7 @@ from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
 from vdsm.contract.image import PreparedImageInfo
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
+from vdsm.contract.sdm import CopyDataEndpoint
 from vdsm.contract.storage import Finding, StorageSummary
 from vdsm.contract.storage_domain import (
     StorageDomainDump,
@@ -140,10 +141,24 @@ class ImageNoun:
     def teardown(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str | None = ...
     ) -> None: ...
+    def reconcile_volume_chain(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
+    ) -> builtins.list[str]: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...
     def stop_server(self, server_id: str) -> None: ...
+
+class SdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
+    ) -> None: ...
 
 class Storage_poolNoun:
     def connect_storage_server(
@@ -350,6 +365,8 @@ class Nouns:
     @property
     def nbd(self) -> NbdNoun: ...
     @property
+    def sdm(self) -> SdmNoun: ...
+    @property
     def storage_pool(self) -> Storage_poolNoun: ...
     @property
     def storage_domain(self) -> Storage_domainNoun: ...
@@ -409,10 +426,24 @@ class PlanImageNoun:
     def teardown(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str | None = ...
     ) -> Plan: ...
+    def reconcile_volume_chain(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
+    ) -> Plan: ...
 
 class PlanNbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> Plan: ...
     def stop_server(self, server_id: str) -> Plan: ...
+
+class PlanSdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
+    ) -> Plan: ...
 
 class PlanStorage_poolNoun:
     def connect_storage_server(
@@ -585,6 +616,8 @@ class PlanNouns:
     @property
     def nbd(self) -> PlanNbdNoun: ...
     @property
+    def sdm(self) -> PlanSdmNoun: ...
+    @property
     def storage_pool(self) -> PlanStorage_poolNoun: ...
     @property
     def storage_domain(self) -> PlanStorage_domainNoun: ...
@@ -624,6 +657,17 @@ class OutcomeImageNoun:
         post_zero: bool = ...,
         force: bool = ...,
         discard: bool = ...,
+    ) -> Outcome[None]: ...
+
+class OutcomeSdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
     ) -> Outcome[None]: ...
 
 class OutcomeStorage_poolNoun:
@@ -740,6 +784,8 @@ class OutcomeNouns:
     def disk(self) -> OutcomeDiskNoun: ...
     @property
     def image(self) -> OutcomeImageNoun: ...
+    @property
+    def sdm(self) -> OutcomeSdmNoun: ...
     @property
     def storage_pool(self) -> OutcomeStorage_poolNoun: ...
     @property

@@ -68,7 +68,17 @@ class DiskUnusable(Problem):
 
 class StorageTypeError(Problem):
     code, status, text = 468, 422, "this host does not connect to storage of the type {type}"
-    hint = "It offers LOCALFS: directories of its own."
+    hint = "It offers LOCALFS (directories of its own), NFS, and POSIXFS (other file systems that can be mounted)."
+
+
+class StorageDomainTypeError(Problem):
+    code, status, text = 372, 422, "{remote} is connected as storage of the type {found}, not {type}"
+    hint = "Name the type under which it was connected."
+
+
+class StorageDomainBlockSizeMismatch(Problem):
+    code, status, text = 348, 422, "a domain of blocks of {size} bytes cannot be made at {remote}: {reason}"
+    hint = "Give the block size 0, which takes what the file system has."
 
 
 class StorageDomainFSNotMounted(Problem):
@@ -200,3 +210,18 @@ class VolumeAlreadyExists(Problem):
 class CannotCloneVolume(Problem):
     code, status, text = 217, 422, "volume {volume} cannot go on from {parent}: {reason}"
     hint = "A new volume is of the format COW and goes on from the last legal volume of its image."
+
+
+class GenerationMismatch(Problem):
+    code, status, text = 911, 409, "volume {volume} is of generation {found}, not {stated}"
+    hint = "Another job has finished on it since: look at Volume.getInfo before you ask again."
+
+
+class CannotCopyVolume(Problem):
+    code, status, text = 225, 409, "volume {volume} cannot be copied into {target}: {reason}"
+    hint = "The target is a volume of its own, with no parent or with the source's; nothing was changed."
+
+
+class ManagedVolumeNotSupported(Problem):
+    code, status, text = 925, 422, "{what} is no volume of a storage domain, and this host works on no others"
+    hint = "Give the domain, image and volume ids, with the endpoint type `div`."

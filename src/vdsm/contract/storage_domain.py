@@ -111,7 +111,11 @@ class StorageDomainDump(Output, frozen=True, kw_only=True):
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}",
     command="domain create",
-    raises=(*_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted), emits=(ev.StorageStatus,),
+    raises=(
+        *_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
+        ed.StorageDomainBlockSizeMismatch,
+    ),
+    emits=(ev.StorageStatus,),
 )  # fmt: skip
 def create(
     storagedomain_id: DomainId,
@@ -123,7 +127,11 @@ def create(
     block_size: Annotated[int, Meta(ge=0, le=4096)] = 512,
     max_hosts: Annotated[int, Meta(ge=1, le=2000)] = 250,
 ) -> None:
-    """Make a domain in a place this host is connected to. It belongs to no pool yet."""
+    """Make a domain in a place this host is connected to. It belongs to no pool yet.
+
+    `blockSize` is 512 or 4096, as its file system has it; 0 finds that out. With 4096 up to 250, 500, 1000 or 2000
+    hosts make each of its leases 1, 2, 4 or 8 MiB.
+    """
 
 
 @verb(

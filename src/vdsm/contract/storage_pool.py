@@ -61,7 +61,11 @@ class StoragePoolUpgradeStatus(enum.StrEnum):
 
 
 class ConnectionRef(Input, frozen=True, kw_only=True):
-    """A place where domains lie. Which fields count depends on the type; a local one has only its directory."""
+    """A place where domains lie. Which fields count depends on the type; a local one has only its directory.
+
+    NFS: protocol_version ("3" unless given, "4.2", ..., "auto"), timeout (tenths of a second), retrans, mnt_options.
+    POSIXFS: vfs_type (ext4, ceph, ...), mnt_options. None may need a password: this host keeps none.
+    """
 
     id: Uuid
     connection: RemotePath
@@ -140,9 +144,10 @@ class StoragePoolFullInfo(Output, frozen=True, kw_only=True):
 def connect_storage_server(
     storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
 ) -> list[ConnectionStatus]:
-    """Make places where domains lie known to this host. Each has a status of its own.
+    """Make places where domains lie known to this host, from now on and after each restart.
 
-    This host connects to local directories (LOCALFS).
+    Each has a status of its own. Local directories (LOCALFS) are linked, NFS exports and what else can be mounted
+    (POSIXFS) are mounted in the repository's directory `mnt`.
     """
 
 
@@ -153,7 +158,7 @@ def connect_storage_server(
 def disconnect_storage_server(
     storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
 ) -> list[ConnectionStatus]:
-    """Let go of places. Each has a status of its own; one whose domains are in use stays."""
+    """Let go of places, and unmount them. Each has a status of its own; one whose domains are in use stays."""
 
 
 @verb(

@@ -10,9 +10,11 @@ from vdsm.contract.errors_domains import (
     CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
     StorageDomainAlreadyExists,
+    StorageDomainBlockSizeMismatch,
     StorageDomainDoesNotExist,
     StorageDomainFSNotMounted,
     StorageDomainNotInPool,
+    StorageDomainTypeError,
     StorageInUse,
     StorageUnusable,
 )
@@ -159,14 +161,18 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
+        if connection.mount is not None and not await self._repository.stands(connection):
+            raise StorageDomainFSNotMounted(remote=type_args)
         await self._check_new(storagedomain_id, connection)
+        block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(
             uuid=storagedomain_id,
             type=domain_type,
             domain_class=domain_class,
             description=name,
             remote_path=connection.remote,
-            block_size=block_size or 512,
+            block_size=block_size,
+            alignment=domain_meta.alignment_for(block_size, max_hosts),
         )
         await ctx.run(
             Step(
@@ -179,10 +185,28 @@ class Domains:
         )
 
     def _connection(self, domain_type: StorageDomainType, remote: str) -> Connection:
-        for connection in self._repository.connections():
-            if connection.type is domain_type and remote.rstrip("/") in (connection.remote, connection.root):
+        """Raises StorageDomainFSNotMounted, StorageDomainTypeError."""
+        wanted = (remote, remote.rstrip("/"))
+        found = [c for c in self._repository.connections() if c.remote in wanted or c.root in wanted]
+        for connection in found:
+            if connection.type is domain_type:
                 return connection
+        for connection in found:
+            raise StorageDomainTypeError(remote=remote, found=connection.type, type=domain_type)
         raise StorageDomainFSNotMounted(remote=remote)
+
+    async def _block_size(self, connection: Connection, wanted: int) -> int:
+        """Raises StorageDomainBlockSizeMismatch."""
+        if wanted not in (0, *domain_meta.BLOCKS):
+            reason = f"it has {' or '.join(map(str, domain_meta.BLOCKS))}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        found = await self._files.block_size(connection.root)
+        if found not in domain_meta.BLOCKS:  # it does no direct I/O: any will do
+            return wanted or domain_meta.BLOCKS[0]
+        if wanted not in (0, found):
+            reason = f"its file system has blocks of {found}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        return found
 
     async def _check_new(self, domain_id: str, connection: Connection) -> None:
         try:

@@ -86,6 +86,11 @@ class DomainOperations:
     async def disconnect(self, connection: Connection) -> None:
         await self._repository.disconnect(connection)
 
+    @operation("storage.forget")
+    async def forget(self, connection: Connection) -> None:
+        """Disconnect, and leave what was mounted before as it was."""
+        await self._repository.disconnect(connection, keep_mount=True)
+
     @operation("storage.connect_pool")
     async def connect_pool(self, pool: PoolRecord) -> None:
         await self._repository.connect_pool(pool)

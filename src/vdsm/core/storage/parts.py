@@ -10,26 +10,33 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .backups import BackupOperations, Backups
 from .catalog import Catalog
 from .check import Checks
+from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
+from .host_ids import HostIds
 from .image import Images
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
+from .mountpoints import Mountpoints
 from .nbd import NbdServers
-from .places import LocalPlaces
+from .places import Places
 from .pool import Pools
+from .reconcile import Reconciler
 from .repository import Repository
+from .sdm import DataJobs
 from .storage import Storage
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
 
@@ -41,6 +48,7 @@ class Settings:
     directories: Sequence[str]  # local storage may be below these
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
+    local_leases: bool = False  # whether local domains have leases too
 
 
 class StorageParts:
@@ -50,6 +58,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        mounts: Mounts,
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
@@ -58,14 +67,20 @@ class StorageParts:
         settings: Settings,
         users: Users,
     ) -> None:
-        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.repository = repository = Repository(
+            files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
+        )
         self.catalog = catalog = Catalog(files, repository)
+        self.host_ids = HostIds(leases, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        places = LocalPlaces(files, repository, settings.directories)
+        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        copies = Copies(images, jobs, users)
+        self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
+        places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
         exports = NbdServers(servers, repository, catalog, users)
@@ -74,6 +89,7 @@ class StorageParts:
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            DataJobs(jobs, copies),
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, switch, users),
             IsoFiles(files, repository),
@@ -82,7 +98,7 @@ class StorageParts:
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
@@ -91,6 +107,8 @@ class StorageParts:
             do,
             domain_operations,
             backup_operations,
+            copies,
+            reconciler,
             disks,
             storage,
             volumes,
@@ -102,10 +120,12 @@ class StorageParts:
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.host_ids.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
     async def close(self) -> None:
+        await self.host_ids.close()
         await self.repository.close()

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+from collections.abc import Iterator
+
 from msgspec.structs import replace
 
 from vdsm.contract import storage_pool
@@ -17,7 +21,6 @@ from vdsm.contract.errors_domains import (
     StoragePoolAlreadyExists,
     StoragePoolMasterNotFound,
     StoragePoolWrongMaster,
-    StorageTypeError,
     StorageUnusable,
 )
 from vdsm.contract.storage_pool import (
@@ -38,23 +41,25 @@ from vdsm.contract.storage_words import (
 )
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files
-from vdsm.core.steps import Step
+from vdsm.core.steps import Op, Step
 
 from . import domain_meta, layout
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
 from .masters import check_master
-from .places import LocalPlaces
+from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
+
+log = logging.getLogger(__name__)
 
 _NOBODY = -1
 
 
 class Pools:
     def __init__(
-        self, files: Files, repository: Repository, operations: DomainOperations, places: LocalPlaces, users: Users
+        self, files: Files, repository: Repository, operations: DomainOperations, places: Places, users: Users
     ) -> None:
         self._files = files
         self._repository = repository
@@ -73,20 +78,23 @@ class Pools:
         connection_params: list[ConnectionRef],
     ) -> list[ConnectionStatus]:
         codes: dict[str, int] = {}
-        wanted: dict[str, Connection] = {}
+        steps: list[Step] = []
         for ref in connection_params:
-            try:
-                wanted[ref.id] = await self._place(domain_type, ref)
-                await ctx.hold(f"storage-path:{wanted[ref.id].root}")
-            except Problem as problem:
-                codes[ref.id] = problem.code
-        try:
-            await ctx.run(
-                *(Step(f"connect to {c.remote}", self._do.connect(c), self._do.disconnect(c)) for c in wanted.values())
-            )
-        except Problem as problem:
-            codes |= dict.fromkeys(wanted, problem.code)
+            with self._noting(codes, ref):
+                connection = await self._places.of(domain_type, ref)
+                await ctx.hold(f"storage-path:{connection.root}")
+                steps.append(self._noted(codes, ref, await self._connecting(connection)))
+        await ctx.run(*steps)
         return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+
+    async def _connecting(self, connection: Connection) -> Step:
+        """Undone as far as it was not so before."""
+        undo: Op[None] | None = self._do.disconnect(connection)
+        if connection.root in {other.root for other in self._repository.connections()}:
+            undo = None
+        elif connection.mount is not None and await self._repository.stands(connection):
+            undo = self._do.forget(connection)
+        return Step(f"connect to {connection.remote}", self._do.connect(connection), undo)
 
     @handles(storage_pool.disconnect_storage_server)
     async def disconnect_storage_server(
@@ -99,31 +107,46 @@ class Pools:
         codes: dict[str, int] = {}
         steps: list[Step] = []
         for ref in connection_params:
-            try:
-                connection = await self._place(domain_type, ref)
+            with self._noting(codes, ref):
+                connection = await self._places.of(domain_type, ref)
                 await ctx.hold(f"storage-path:{connection.root}")
                 self._check_idle(connection)
-                steps.append(Step(f"disconnect from {connection.remote}", self._do.disconnect(connection)))
-            except Problem as problem:
-                codes[ref.id] = problem.code
+                step = Step(f"disconnect from {connection.remote}", self._do.disconnect(connection))
+                steps.append(self._noted(codes, ref, step))
         await ctx.run(*steps)
         return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
 
-    async def _place(self, domain_type: StorageDomainType, ref: ConnectionRef) -> Connection:
-        """Raises StorageTypeError, StoragePathRefused, FileMissing."""
-        if domain_type is not StorageDomainType.LOCALFS:
-            raise StorageTypeError(type=domain_type)
-        connection = await self._places.find(ref.connection)
-        await self._files.status(connection.root)
-        return connection
+    @contextlib.contextmanager
+    def _noting(self, codes: dict[str, int], ref: ConnectionRef) -> Iterator[None]:
+        """Each connection has a code of its own, in the place of a problem."""
+        try:
+            yield
+        except Problem as problem:
+            log.warning("storage connection %s: %s", ref.id, problem)
+            codes[ref.id] = problem.code
+
+    def _noted(self, codes: dict[str, int], ref: ConnectionRef, step: Step) -> Step:
+        """Fails alone: it undoes itself, and the others go on."""
+
+        async def run() -> None:
+            with self._noting(codes, ref):
+                try:
+                    await step.do.run()
+                except Problem:
+                    if step.undo is not None:
+                        await step.undo.run()
+                    raise
+
+        return Step(step.title, Op(step.do.name, step.do.args, run), step.undo)
 
     def _check_idle(self, connection: Connection) -> None:
         """Raises StorageInUse."""
-        for domain in self._repository:
-            if domain.root != connection.root:
-                continue
+        for domain in self._repository.domains_at(connection):
+            name = domain.name or domain.id
             if pool := self._repository.pool_of(domain.id):
-                raise StorageInUse(domain=domain.name or domain.id, user=f"storage pool {pool.id}")
+                raise StorageInUse(domain=name, user=f"storage pool {pool.id}")
+            for machine in self._users(domain.id):
+                raise StorageInUse(domain=name, user=f"virtual machine {machine}")
 
     # ---- making and taking apart -----------------------------------------------------------------------------------
 
