@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -227,7 +228,7 @@ async def test_measure(lab: Lab) -> None:
 async def test_measure_a_part_of_a_chain(lab: Lab) -> None:
     _, middle, top = await chain(lab)
     sizes = [(await lab.disks.measure(top, QCOW2, layers=n)).required for n in (1, 2, 3)]
-    assert [large - small for small, large in zip(sizes, sizes[1:], strict=False)] == [MiB, MiB]
+    assert [large - small for small, large in itertools.pairwise(sizes)] == [MiB, MiB]
     assert sizes[2] == (await lab.disks.measure(top, QCOW2)).required
     with pytest.raises(ImageVerificationError):
         await lab.disks.measure(image(lab, "top"), QCOW2, layers=1)  # the whole chain is stated all the same

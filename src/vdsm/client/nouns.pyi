@@ -18,9 +18,22 @@ from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
 from vdsm.contract.image import PreparedImageInfo
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
+from vdsm.contract.sdm import CopyDataEndpoint
 from vdsm.contract.storage import Finding, StorageSummary
-from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats
-from vdsm.contract.storage_pool import ConnectionRef, ConnectionStatus, SpmStatus, StoragePoolFullInfo
+from vdsm.contract.storage_domain import (
+    StorageDomainDump,
+    StorageDomainFileStats,
+    StorageDomainInfo,
+    StorageDomainStats,
+)
+from vdsm.contract.storage_pool import (
+    ConnectionRef,
+    ConnectionStatus,
+    SpmStatus,
+    StoragePoolFullInfo,
+    StoragePoolUpgradeStatus,
+)
+from vdsm.contract.storage_pool_vms import BackedUpVm
 from vdsm.contract.storage_words import (
     DiskContentType,
     StorageDomainImageClass,
@@ -146,6 +159,17 @@ class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...
     def stop_server(self, server_id: str) -> None: ...
 
+class SdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
+    ) -> None: ...
+
 class Storage_poolNoun:
     def connect_storage_server(
         self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
@@ -188,6 +212,33 @@ class Storage_poolNoun:
         dom_version: int = ...,
     ) -> None: ...
     def spm_stop(self, storagepool_id: str) -> None: ...
+    def set_description(self, storagepool_id: str, description: str) -> None: ...
+    def reconstruct_master(
+        self,
+        storagepool_id: str,
+        host_id: int,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus],
+        lock_renewal_interval_sec: int,
+        lease_time_sec: int,
+        io_op_timeout_sec: int,
+        lease_retries: int,
+    ) -> None: ...
+    def switch_master(
+        self, storagepool_id: str, old_master_id: str, new_master_id: str, master_version: int
+    ) -> None: ...
+    def upgrade(self, storagepool_id: str, target_dom_version: int) -> StoragePoolUpgradeStatus: ...
+    def get_domains_containing_image(self, storagepool_id: str, image_id: str) -> builtins.list[str]: ...
+    def update_vms(
+        self, storagepool_id: str, vm_list: builtins.list[BackedUpVm], storagedomain_id: str | None = ...
+    ) -> None: ...
+    def remove_vm(self, storagepool_id: str, vm_id: str, storagedomain_id: str | None = ...) -> None: ...
+    def get_backed_up_vms_list(self, storagepool_id: str, storagedomain_id: str | None = ...) -> builtins.list[str]: ...
+    def get_backed_up_vms_info(
+        self, storagepool_id: str, storagedomain_id: str | None = ..., vm_list: builtins.list[str] = ...
+    ) -> dict[str, str]: ...
 
 class Storage_domainNoun:
     def create(
@@ -216,12 +267,16 @@ class Storage_domainNoun:
     def deactivate(
         self, storagedomain_id: str, storagepool_id: str, master_sd_id: str | None = ..., master_version: int = ...
     ) -> None: ...
+    def set_description(self, storagedomain_id: str, description: str) -> None: ...
     def get_info(self, storagedomain_id: str) -> StorageDomainInfo: ...
     def get_stats(self, storagedomain_id: str) -> StorageDomainStats: ...
     def get_images(self, storagedomain_id: str) -> builtins.list[str]: ...
     def get_volumes(
         self, storagedomain_id: str, storagepool_id: str | None = ..., image_id: str | None = ...
     ) -> builtins.list[str]: ...
+    def get_file_stats(
+        self, storagedomain_id: str, pattern: str = ..., case_sensitive: bool = ...
+    ) -> dict[str, StorageDomainFileStats]: ...
     def validate(self, storagedomain_id: str) -> None: ...
     def dump(self, sd_id: str, full: bool = ...) -> StorageDomainDump: ...
 
@@ -345,6 +400,8 @@ class Nouns:
     @property
     def nbd(self) -> NbdNoun: ...
     @property
+    def sdm(self) -> SdmNoun: ...
+    @property
     def storage_pool(self) -> Storage_poolNoun: ...
     @property
     def storage_domain(self) -> Storage_domainNoun: ...
@@ -422,6 +479,17 @@ class PlanNbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> Plan: ...
     def stop_server(self, server_id: str) -> Plan: ...
 
+class PlanSdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
+    ) -> Plan: ...
+
 class PlanStorage_poolNoun:
     def connect_storage_server(
         self, storagepool_id: str, domain_type: StorageDomainType, connection_params: builtins.list[ConnectionRef]
@@ -462,6 +530,28 @@ class PlanStorage_poolNoun:
         dom_version: int = ...,
     ) -> Plan: ...
     def spm_stop(self, storagepool_id: str) -> Plan: ...
+    def set_description(self, storagepool_id: str, description: str) -> Plan: ...
+    def reconstruct_master(
+        self,
+        storagepool_id: str,
+        host_id: int,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus],
+        lock_renewal_interval_sec: int,
+        lease_time_sec: int,
+        io_op_timeout_sec: int,
+        lease_retries: int,
+    ) -> Plan: ...
+    def switch_master(
+        self, storagepool_id: str, old_master_id: str, new_master_id: str, master_version: int
+    ) -> Plan: ...
+    def upgrade(self, storagepool_id: str, target_dom_version: int) -> Plan: ...
+    def update_vms(
+        self, storagepool_id: str, vm_list: builtins.list[BackedUpVm], storagedomain_id: str | None = ...
+    ) -> Plan: ...
+    def remove_vm(self, storagepool_id: str, vm_id: str, storagedomain_id: str | None = ...) -> Plan: ...
 
 class PlanStorage_domainNoun:
     def create(
@@ -490,6 +580,7 @@ class PlanStorage_domainNoun:
     def deactivate(
         self, storagedomain_id: str, storagepool_id: str, master_sd_id: str | None = ..., master_version: int = ...
     ) -> Plan: ...
+    def set_description(self, storagedomain_id: str, description: str) -> Plan: ...
 
 class PlanTokenNoun:
     def create(self, name: str, role: Role, *, ttl: float = ...) -> Plan: ...
@@ -584,6 +675,8 @@ class PlanNouns:
     @property
     def nbd(self) -> PlanNbdNoun: ...
     @property
+    def sdm(self) -> PlanSdmNoun: ...
+    @property
     def storage_pool(self) -> PlanStorage_poolNoun: ...
     @property
     def storage_domain(self) -> PlanStorage_domainNoun: ...
@@ -635,6 +728,17 @@ class OutcomeImageNoun:
         discard: bool = ...,
     ) -> Outcome[None]: ...
 
+class OutcomeSdmNoun:
+    def copy_data(
+        self,
+        job_id: str,
+        source: CopyDataEndpoint,
+        destination: CopyDataEndpoint,
+        copy_bitmaps: bool = ...,
+        *,
+        legal: bool = ...,
+    ) -> Outcome[None]: ...
+
 class OutcomeStorage_poolNoun:
     def create(
         self,
@@ -657,6 +761,22 @@ class OutcomeStorage_poolNoun:
         enable_scsi_fencing: bool = ...,
         max_host_id: int = ...,
         dom_version: int = ...,
+    ) -> Outcome[None]: ...
+    def reconstruct_master(
+        self,
+        storagepool_id: str,
+        host_id: int,
+        name: str,
+        master_sd_id: str,
+        master_version: int,
+        domain_dict: dict[str, StorageDomainStatus],
+        lock_renewal_interval_sec: int,
+        lease_time_sec: int,
+        io_op_timeout_sec: int,
+        lease_retries: int,
+    ) -> Outcome[None]: ...
+    def switch_master(
+        self, storagepool_id: str, old_master_id: str, new_master_id: str, master_version: int
     ) -> Outcome[None]: ...
 
 class OutcomeStorage_domainNoun:
@@ -746,6 +866,8 @@ class OutcomeNouns:
     def disk(self) -> OutcomeDiskNoun: ...
     @property
     def image(self) -> OutcomeImageNoun: ...
+    @property
+    def sdm(self) -> OutcomeSdmNoun: ...
     @property
     def storage_pool(self) -> OutcomeStorage_poolNoun: ...
     @property

@@ -73,6 +73,7 @@ class VolumeCreation:
         template_id = src_image_id if src_image_id not in (BLANK, image_id) else ""
         await ctx.hold(f"disk:{image_id}", *([f"disk:{template_id}"] if template_id else []))
         domain = await self._repository.writable(storagedomain_id, storagepool_id)
+        domain.check_images()
         meta = VolumeMeta(
             domain=storagedomain_id,
             image=image_id,
