@@ -21,6 +21,7 @@ from .domain import Domains
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
+from .merges import Merges
 from .nbd import NbdServers
 from .places import LocalPlaces
 from .pool import Pools
@@ -69,6 +70,7 @@ class StorageParts:
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
+        merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
@@ -80,6 +82,7 @@ class StorageParts:
         self.services: list[object] = [
             disks,
             DataJobs(jobs, copies),
+            merges,
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, users),
             storage,
@@ -94,6 +97,7 @@ class StorageParts:
             do,
             domain_operations,
             copies,
+            merges,
             reconciler,
             disks,
             storage,
