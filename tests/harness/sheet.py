@@ -41,8 +41,10 @@ OVF = "<?xml version='1.0'?>\n<Envelope>grüß &amp; dich</Envelope>\n"
 UNKNOWN, NO_DOMAIN = "storage-pool-unknown", "storage-domain-does-not-exist"
 HIGHER_MASTER = "storage-pool-higher-version-master-found"
 IMAGE2, VOLUME2 = "22222222-2222-4222-8222-333333333333", "44444444-4444-4444-8444-666666666666"
+CHILD2 = "44444444-4444-4444-8444-777777777777"
 OF_VOLUME2 = {**OF_VOLUME, "imageID": IMAGE2}
 JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666666666666"
+CHAIN = {"sd_id": SD, "img_id": IMAGE2, "top_id": CHILD2, "base_id": VOLUME2}
 DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
 RAW = (
@@ -161,6 +163,26 @@ SHEET = [
     Line("SDM.copy_data", {"job_id": JOB, "source": {**DIV2, "img_id": IMAGE, "vol_id": VOLUME}, "destination": DIV2}),
     Line("SDM.copy_data", {"job_id": JOB2, "source": DIV2, "destination": DIV2}, problem="cannot-copy-volume"),
     Line("Host.getJobs", {"job_type": "storage", "job_ids": [JOB]}),
+    Line(
+        "Volume.create",
+        {**NEW, **OF_VOLUME2, "volumeID": CHILD2, "volFormat": "COW", "srcImgUUID": IMAGE2, "srcVolUUID": VOLUME2},
+    ),
+    Line("SDM.merge", {"job_id": JOB2, "subchain_info": CHAIN}, problem="unexpected-volume-state"),
+    Line("StoragePool.prepareMerge", {"storagepoolID": POOL, "subchainInfo": {**CHAIN, "base_generation": 1}}),
+    Line(
+        "StoragePool.prepareMerge",
+        {"storagepoolID": POOL, "subchainInfo": {**CHAIN, "base_generation": 7}},
+        problem="generation-mismatch",
+    ),
+    Line("SDM.merge", {"job_id": JOB2, "subchain_info": CHAIN, "merge_bitmaps": True}),
+    Line("StoragePool.finalizeMerge", {"storagepoolID": POOL, "subchainInfo": CHAIN}),
+    Line(
+        "StoragePool.finalizeMerge",
+        {"storagepoolID": POOL, "subchainInfo": CHAIN},
+        problem="volume-is-not-in-chain",
+    ),
+    Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": VOLUME2}),
+    Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": NOBODY}, problem="volume-does-not-exist"),
     Line("Image.delete", OF_VOLUME2),
     Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
     Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),

@@ -245,3 +245,23 @@ class CannotCopyVolume(Problem):
 class ManagedVolumeNotSupported(Problem):
     code, status, text = 925, 422, "{what} is no volume of a storage domain, and this host works on no others"
     hint = "Give the domain, image and volume ids, with the endpoint type `div`."
+
+
+class VolumeIsNotInChain(Problem):
+    code, status, text = 920, 409, "volume {volume} is in the chain of image {image} no more"
+    hint = "It was merged: Image.deleteVolumes removes it."
+
+
+class WrongParentVolume(Problem):
+    code, status, text = 921, 409, "volume {volume} does not go on from {parent}"
+    hint = "`vdsmsh disk info` shows the chain; a volume is merged into the one right below it."
+
+
+class SharedVolumeNonWritable(Problem):
+    code, status, text = 219, 409, "volume {volume} is a template, which others go on from"
+    hint = "Copy it instead: SDM.copy_data."
+
+
+class UnexpectedVolumeState(Problem):
+    code, status, text = 922, 409, "volume {volume} is not in the state for this: {reason}"
+    hint = "A merge is StoragePool.prepareMerge, SDM.merge, StoragePool.finalizeMerge, Image.deleteVolumes."

@@ -25,6 +25,7 @@ from .host_ids import HostIds
 from .image import Images
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
+from .merges import Merges
 from .mountpoints import Mountpoints
 from .nbd import NbdServers
 from .places import Places
@@ -83,6 +84,7 @@ class StorageParts:
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
+        merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
@@ -96,6 +98,7 @@ class StorageParts:
         self.services: list[object] = [
             disks,
             DataJobs(jobs, copies),
+            merges,
             Checks(files, images, repository, catalog),
             Domains(files, repository, catalog, domain_operations, switch, users),
             IsoFiles(files, repository),
@@ -117,6 +120,7 @@ class StorageParts:
             domain_operations,
             backup_operations,
             copies,
+            merges,
             reconciler,
             disks,
             storage,
