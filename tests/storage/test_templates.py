@@ -162,7 +162,7 @@ async def test_only_finished_templates_are_gone_on_from(center: DataCenter) -> N
         await derive(center, fake)
     made = await derive(center, await template(center))
     with pytest.raises(CannotCloneVolume, match="only the first volume"):
-        await center.volume(made, **{"srcImgUUID": fake.id, "srcVolUUID": fake.volumes[0]})
+        await center.volume(made, srcImgUUID=fake.id, srcVolUUID=fake.volumes[0])
 
 
 async def test_what_goes_on_from_a_fake_template_is_not_used(center: DataCenter) -> None:

@@ -213,11 +213,12 @@ async def test_a_link_in_an_images_place_leads_nowhere(center: DataCenter) -> No
     tree = center.host.tree
     await center.host.storage_files.make_symlink("/storage/dc", f"{SD2}/images/{BLANK}", made.directory)
     at = {**other.where, "imageID": BLANK}
-    for verb, params in (
+    calls: list[tuple[AnyVerb, dict[str, Any]]] = [
         (volume.delete, {**at, "volumeID": made.volumes[1], "postZero": False, "force": True}),
         (volume.extend_size, {**at, "volumeID": made.volumes[1], "newSize": 32 * MiB}),
         (image.reconcile_volume_chain, {**at, "leafVolID": made.volumes[1]}),
-    ):
+    ]
+    for verb, params in calls:
         before = dict(tree.nodes)
         with pytest.raises(Problem, match="symbolic link"):
             await center.call(verb, **params)
