@@ -281,7 +281,7 @@ async def test_a_volume_is_measured_with_what_it_goes_on_from_or_alone(center: D
     made = await center.image("RAW", "COW", "COW")  # a megabyte each
     base, middle, _ = made.volumes
 
-    async def required(**more: object) -> int:
+    async def required(**more: Any) -> int:
         return int((await center.call(volume.measure, **named(made), dstVolFormat="COW", **more)).required)
 
     alone = await required(backing_chain=False)
