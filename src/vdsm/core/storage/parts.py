@@ -23,6 +23,7 @@ from .domain import Domains
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
+from .image_moves import ImageMoves
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .merges import Merges
@@ -94,6 +95,7 @@ class StorageParts:
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
@@ -107,6 +109,7 @@ class StorageParts:
             VolumeCreation(repository, catalog, do, templates, volumes, users),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
@@ -127,6 +130,7 @@ class StorageParts:
             volumes,
             templates,
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
