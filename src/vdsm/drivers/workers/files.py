@@ -235,6 +235,22 @@ def status(root: str, path: str) -> Answer:
     }, b""
 
 
+def extents(root: str, path: str, most: int) -> Answer:
+    found: list[tuple[int, int]] = []
+    with _file(root, path, os.O_RDONLY) as handle:
+        size, end = os.fstat(handle).st_size, 0
+        while end < size:
+            try:
+                start = os.lseek(handle, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # only a hole is left
+            end = os.lseek(handle, start, os.SEEK_HOLE) if len(found) < most - 1 else size
+            found.append((start, end - start))
+    return found, b""
+
+
 def names(root: str, path: str) -> Answer:
     with _directory(root, path) as handle:
         return [_text(name) for name in _names(handle)], b""
@@ -389,7 +405,7 @@ def _smallest_direct_write(above: int, name: str) -> int:
 OPERATIONS: dict[str, Callable[..., Answer]] = {
     call.__name__: call
     for call in (
-        read, read_at, read_all, create, replace, write_at, resize, status, names, make_directory,
+        read, read_at, read_all, create, replace, write_at, resize, status, extents, names, make_directory,
         rename, link, make_symlink, read_symlink, remove, space, probe, block_size,
     )
 }  # fmt: skip
