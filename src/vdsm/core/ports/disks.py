@@ -119,7 +119,8 @@ class DiskImages(Protocol):
         """Copy what the guest sees into an existing image.
 
         With `target.backing` only the source's own layer: what is below it must read the same on both sides.
-        `zeroed`: the target is known to read as zeros, as a new one does. Raises DestinationVolumeTooSmall.
+        `zeroed`: the target is known to read as zeros, as a new one does. `bitmaps`: with those that are whole; the
+        target must have none of their names. Raises DestinationVolumeTooSmall.
         """
 
     async def commit(self, top: Image, base: Image, *, progress: Progress | None = None) -> None:

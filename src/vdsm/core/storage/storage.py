@@ -30,7 +30,7 @@ from vdsm.core.steps import Step, operation
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
-from .places import LocalPlaces
+from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
@@ -44,7 +44,7 @@ class Storage:
         repository: Repository,
         operations: DomainOperations,
         users: Users,
-        places: LocalPlaces,
+        places: Places,
     ) -> None:
         self._files = files
         self._repository = repository

@@ -153,7 +153,7 @@ class QemuDisks:
             words += ["-B", target.backing.path, "-F", target.backing.format]
         elif zeroed:
             words += ["--target-is-zero"]
-        words += ["--bitmaps"] if bitmaps else []
+        words += ["--bitmaps", "--skip-broken-bitmaps"] if bitmaps else []
         words += [source.path, target.path]
         await self._tool.work(target.lane, "copy", source.path, words, size=size, progress=progress)
 
