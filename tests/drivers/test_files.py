@@ -136,6 +136,17 @@ async def test_where_a_file_has_data(lab: Lab) -> None:
         await lab.files.extents(lab.root, "none")
 
 
+async def test_many_files_at_a_glance(lab: Lab) -> None:
+    await lab.files.make_directory(lab.root, "a")
+    await lab.files.create(lab.root, "a/x", b"1")
+    here, directory, missing, nowhere = await lab.files.statuses(lab.root, ["a/x", "a", "a/y", "b/x"])
+    assert (here, directory) == (await lab.files.status(lab.root, "a/x"), await lab.files.status(lab.root, "a"))
+    assert (missing, nowhere) == (None, None)
+    assert list(await lab.files.statuses(lab.root, [])) == []
+    with pytest.raises(PathEscapes):
+        await lab.files.statuses(lab.root, ["a/x", "../x"])
+
+
 async def test_more_pieces_than_asked_for_count_as_one(real: Lab) -> None:
     await real.files.create(real.root, "pieces", size=8 * MiB)
     for number in range(4):

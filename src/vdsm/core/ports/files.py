@@ -78,6 +78,9 @@ class Files(Protocol):
 
     async def status(self, root: str, path: str = "") -> FileStatus: ...
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        """Of many files in one call; None for one that is missing."""
+
     async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
         """Where a file has data, in order; between is nothing but zeros. Beyond `most` of them all counts as data."""
 

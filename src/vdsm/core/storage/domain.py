@@ -30,7 +30,7 @@ from vdsm.contract.storage_words import (
     VolumeStatus,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import Files
+from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step
 
 from . import domain_meta, layout
@@ -71,36 +71,14 @@ class Domains:
     async def dump(self, ctx: Context, sd_id: str, full: bool = False) -> StorageDomainDump:
         info = await self._info(sd_id)
         domain = await self._repository.usable(sd_id)
-        volumes: dict[str, VolumeDump] = {}
-        for image in (await self._catalog.images(domain)).values():
-            for volume_id in (*image.volumes, *image.faults):
-                volumes[volume_id] = await self._dump(domain, image, volume_id)
+        images = (await self._catalog.images(domain)).values()
+        there = [(image, volume_id) for image in images for volume_id in (*image.volumes, *image.faults)]
+        paths = [domain.path(layout.volume(image.id, volume_id)) for image, volume_id in there]
+        files = await self._files.statuses(domain.root, paths)
+        volumes = {
+            volume_id: _dumped(image, volume_id, file) for (image, volume_id), file in zip(there, files, strict=True)
+        }
         return StorageDomainDump(metadata=info, volumes=volumes)
-
-    async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
-        try:
-            file = await self._files.status(domain.root, domain.path(layout.volume(image.id, volume_id)))
-            seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
-        except FileMissing:
-            seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
-        if (meta := image.volumes.get(volume_id)) is None:
-            return replace(seen, status=VolumeStatus.INVALID)
-        illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
-        return replace(
-            seen,
-            status=VolumeStatus.ILLEGAL if illegal else seen.status,
-            parent=meta.parent,
-            description=meta.description,
-            disktype=meta.disk_type,
-            format=meta.format,
-            type=meta.allocation,
-            voltype=meta.role,
-            legality=meta.legality,
-            capacity=meta.capacity,
-            ctime=meta.created,
-            generation=meta.generation,
-            sequence=meta.sequence,
-        )
 
     async def _info(self, domain_id: str) -> StorageDomainInfo:
         meta = (await self._repository.refresh(domain_id)).metadata()
@@ -372,3 +350,27 @@ class Domains:
                 self._do.connect_pool(pool),
             ),
         ]
+
+
+def _dumped(image: Image, volume_id: str, file: FileStatus | None) -> VolumeDump:
+    seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
+    if file is not None:
+        seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
+    if (meta := image.volumes.get(volume_id)) is None:
+        return replace(seen, status=VolumeStatus.INVALID)
+    illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
+    return replace(
+        seen,
+        status=VolumeStatus.ILLEGAL if illegal else seen.status,
+        parent=meta.parent,
+        description=meta.description,
+        disktype=meta.disk_type,
+        format=meta.format,
+        type=meta.allocation,
+        voltype=meta.role,
+        legality=meta.legality,
+        capacity=meta.capacity,
+        ctime=meta.created,
+        generation=meta.generation,
+        sequence=meta.sequence,
+    )

@@ -69,6 +69,12 @@ class LinuxFiles:
         found, _ = await self._call(root, "status", path)
         return msgspec.convert(found, FileStatus)
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        for path in paths:
+            _check(root, path)
+        found, _ = await self._send(root, "statuses", "", seconds=_TREE_S, paths=list(paths))
+        return msgspec.convert(found, list[FileStatus | None])
+
     async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
         found, _ = await self._call(root, "extents", path, seconds=_TREE_S, most=most)
         return msgspec.convert(found, list[Extent])

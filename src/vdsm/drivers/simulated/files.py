@@ -88,6 +88,15 @@ class SimulatedFiles:
             inode=node.inode,
         )
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        found: list[FileStatus | None] = []
+        for path in paths:
+            try:
+                found.append(await self.status(root, path))
+            except FileMissing:
+                found.append(None)
+        return found
+
     async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
         node = self.tree.file(await self._at("extents", root, path))
         return [Extent(0, len(node.data))] if node.data else []
