@@ -10,7 +10,7 @@ from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import Severity
 from vdsm.contract.storage import Finding
-from vdsm.contract.storage_words import VolumeFormat, VolumeLegality
+from vdsm.contract.storage_words import StorageDomainImageClass, VolumeFormat, VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
@@ -58,6 +58,8 @@ class Checks:
             where = f"{layout.IMAGES}/{name}"
             if name.startswith(layout.REMOVED):
                 yield _stray(where, "an image that is being removed", "If no task removes it, remove it by hand.")
+            elif name == layout.ISO_IMAGE and domain.metadata().domain_class is StorageDomainImageClass.ISO:
+                continue
             elif not is_uuid(name):
                 yield _stray(where, "it is no image", "Nothing uses it; find out who put it there.")
             else:

@@ -16,12 +16,14 @@ from vdsm.contract.errors_domains import (
     StorageDomainNotInPool,
     StorageDomainTypeError,
     StorageInUse,
+    StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats, VolumeDump
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainImageClass,
+    StorageDomainRole,
     StorageDomainStatus,
     StorageDomainType,
     VolumeLegality,
@@ -37,18 +39,26 @@ from .chains import Image
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .masters import MasterSwitch
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
 
 class Domains:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: DomainOperations, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        catalog: Catalog,
+        operations: DomainOperations,
+        switch: MasterSwitch,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._switch = switch
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -219,7 +229,7 @@ class Domains:
             pool = self._repository.pool(pool_id)
             if not auto_detach or pool is None or not pool.in_charge or pool.master == domain.id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool_id)
-            steps += await self._leave(pool, domain, meta)
+            steps += await self._leave(pool, domain.id)
         self._check_users(domain)
         # Nothing is undone: what may be half removed must not come back.
         await ctx.run(
@@ -240,10 +250,11 @@ class Domains:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._repository.refresh(storagedomain_id)
         old = domain.metadata()
-        for other in old.pools:
+        shared = old.domain_class is StorageDomainImageClass.ISO
+        for other in () if shared else old.pools:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
-        new = replace(old, pools=(storagepool_id,))
+        new = domain_meta.attached(old, storagepool_id)
         again = self._do.write_domain(domain.root, old)
         await ctx.run(
             Step(f"attach {domain.name}", self._do.write_domain(domain.root, new), again),
@@ -263,27 +274,40 @@ class Domains:
         force: bool = False,
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._member(pool, storagedomain_id)
+        if pool.master == storagedomain_id:
+            raise CannotDetachMasterStorageDomain(domain=storagedomain_id)
+        try:
+            domain = await self._member(pool, storagedomain_id)
+        except (StorageDomainDoesNotExist, StorageUnusable):
+            if not force or storagedomain_id not in pool.domains:
+                raise
+            await ctx.run(*await self._leave(pool, storagedomain_id), about=storagedomain_id)
+            return
         self._check_users(domain)
-        await ctx.run(*await self._leave(pool, domain, domain.metadata()), about=storagedomain_id)
+        await ctx.run(*await self._leave(pool, domain.id), self._detached(pool, domain), about=storagedomain_id)
 
-    async def _leave(self, pool: PoolRecord, domain: Domain, old: DomainMeta) -> list[Step]:
-        """Raises CannotDetachMasterStorageDomain."""
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
-        left = {name: status for name, status in pool.domains.items() if name != domain.id}
-        again = self._do.write_domain(domain.root, old)
-        return [
-            *await self._stand(pool, left),
-            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=())), again),
-        ]
+    async def _leave(self, pool: PoolRecord, domain_id: str) -> list[Step]:
+        """The pool goes on without the domain."""
+        return await self._stand(pool, {name: status for name, status in pool.domains.items() if name != domain_id})
+
+    def _detached(self, pool: PoolRecord, domain: Domain) -> Step:
+        old = domain.metadata()
+        new = domain_meta.detached(old, pool.id)
+        write = self._do.write_domain
+        return Step(f"detach {domain.name}", write(domain.root, new), write(domain.root, old))
 
     @handles(storage_domain.activate)
     async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ACTIVE}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        steps = await self._stand(pool, statuses)
+        old = domain.metadata()
+        if old.role is StorageDomainRole.MASTER and pool.master != domain.id:  # another was made it while it was away
+            write = self._do.write_domain
+            again = write(domain.root, old)
+            steps.append(Step("be the master no more", write(domain.root, domain_meta.ordinary(old)), again))
+        await ctx.run(*steps, about=storagedomain_id)
 
     @handles(storage_domain.deactivate)
     async def deactivate(
@@ -296,11 +320,27 @@ class Domains:
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
         self._check_users(domain)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        if pool.master != domain.id:
+            steps = await self._stand(pool, statuses)
+        elif master_sd_id in (None, BLANK, domain.id):
+            raise CannotDetachMasterStorageDomain(domain=domain.name)
+        else:
+            await ctx.hold(f"domain:{master_sd_id}")
+            steps = await self._switch.steps(pool, master_sd_id, master_version, statuses)
+        await ctx.run(*steps, about=storagedomain_id)
+
+    @handles(storage_domain.set_description)
+    async def set_description(self, ctx: Context, storagedomain_id: str, description: str) -> None:
+        await ctx.hold(f"domain:{storagedomain_id}")
+        domain = await self._repository.refresh(storagedomain_id)
+        old = domain.metadata()
+        if old.pools:
+            await self._repository.writable(domain.id)
+        new = replace(old, description=description)
+        write = self._do.write_domain
+        await ctx.run(Step("write its metadata", write(domain.root, new), write(domain.root, old)))
 
     async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
         """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
@@ -319,7 +359,7 @@ class Domains:
         """How the pool's domains stand from now on: in the master's metadata and on this host."""
         master = await self._repository.usable(pool.master)
         old = master.metadata()
-        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domains))
+        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domain_meta.on_disk(domains)))
         return [
             Step(
                 "note it in the pool's master",

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from vdsm.contract.storage_words import (
     StorageDomainImageClass,
@@ -45,6 +46,12 @@ class PoolMeta(msgspec.Struct, frozen=True, kw_only=True):
     spm_lver: int = -1
 
 
+def on_disk(domains: Mapping[str, StorageDomainStatus]) -> dict[str, StorageDomainStatus]:
+    """How the master tells of a pool's domains: one that is not active is attached, whatever this host knows of it."""
+    stays = {name: status for name, status in domains.items() if status is not StorageDomainStatus.UNATTACHED}
+    return {name: status if status in _WORDS else StorageDomainStatus.ATTACHED for name, status in stays.items()}
+
+
 class DomainMeta(msgspec.Struct, frozen=True, kw_only=True):
     """A domain about itself."""
 
@@ -65,6 +72,21 @@ class DomainMeta(msgspec.Struct, frozen=True, kw_only=True):
     io_timeout_s: int = 10
     lease_retries: int = 3
     rest: dict[str, str] = {}  # what another host wrote and this one does not know
+
+
+def attached(meta: DomainMeta, pool_id: str) -> DomainMeta:
+    """Belonging to a pool too; only a domain of disc images may belong to several."""
+    return meta if pool_id in meta.pools else replace(meta, pools=(*meta.pools, pool_id))
+
+
+def detached(meta: DomainMeta, pool_id: str) -> DomainMeta:
+    """Belonging to the pool no more, and so its master no more."""
+    return ordinary(replace(meta, pools=tuple(name for name in meta.pools if name != pool_id)))
+
+
+def ordinary(meta: DomainMeta) -> DomainMeta:
+    """The master of nothing."""
+    return replace(meta, role=StorageDomainRole.REGULAR, master_version=0, pool=None)
 
 
 class OtherVersion(Malformed):

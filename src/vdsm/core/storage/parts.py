@@ -15,6 +15,7 @@ from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
+from .backups import BackupOperations, Backups
 from .catalog import Catalog
 from .check import Checks
 from .copies import Copies
@@ -24,6 +25,9 @@ from .domain_operations import DomainOperations
 from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
+from .iso import IsoFiles
+from .masters import Masters, MasterSwitch
+from .merges import Merges
 from .monitor import Monitor
 from .mountpoints import Mountpoints
 from .nbd import NbdServers
@@ -89,9 +93,12 @@ class StorageParts:
         )
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
+        backup_operations = BackupOperations(files, repository)
+        switch = MasterSwitch(repository, domain_operations, backup_operations)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
+        merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
@@ -104,8 +111,10 @@ class StorageParts:
         self.services: list[object] = [
             disks,
             DataJobs(jobs, copies),
+            merges,
             Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, domain_operations, users),
+            Domains(files, repository, catalog, domain_operations, switch, users),
+            IsoFiles(files, repository),
             storage,
             host_storage,
             volumes,
@@ -114,11 +123,15 @@ class StorageParts:
             moves,
             Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
+            Masters(repository, catalog, domain_operations, switch),
+            Backups(files, repository, backup_operations),
         ]
         self.operations: list[object] = [
             do,
             domain_operations,
+            backup_operations,
             copies,
+            merges,
             reconciler,
             disks,
             storage,

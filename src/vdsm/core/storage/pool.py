@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -33,15 +33,21 @@ from vdsm.contract.storage_pool import (
     StoragePoolInfo,
     StoragePoolStatus,
 )
-from vdsm.contract.storage_words import StorageDomainRole, StorageDomainStatus, StorageDomainType
+from vdsm.contract.storage_words import (
+    StorageDomainImageClass,
+    StorageDomainRole,
+    StorageDomainStatus,
+    StorageDomainType,
+)
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Op, Step
 
-from . import domain_meta
+from . import domain_meta, layout
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .masters import check_master
 from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
@@ -168,12 +174,12 @@ class Pools:
         for domain_id in statuses:
             await ctx.hold(f"domain:{domain_id}")
             domain = await self._repository.refresh(domain_id)
-            old = domain.metadata()
-            for other in old.pools:
+            old = check_master(domain) if domain_id == master_sd_id else domain.metadata()
+            shared = old.domain_class is StorageDomainImageClass.ISO
+            for other in () if shared else old.pools:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
             new = replace(
-                old,
-                pools=(storagepool_id,),
+                domain_meta.attached(old, storagepool_id),
                 renewal_s=lock_renewal_interval_sec,
                 lease_s=lease_time_sec,
                 io_timeout_s=io_op_timeout_sec,
@@ -198,8 +204,7 @@ class Pools:
         for domain_id in pool.domains:
             domain = await self._repository.usable(domain_id)
             old = domain.metadata()
-            new = replace(old, pools=(), pool=None, role=StorageDomainRole.REGULAR, master_version=0)
-            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, new))
+            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, domain_meta.detached(old, pool.id)))
         await ctx.run(*steps, about=storagepool_id)
 
     def _check_users(self, pool: PoolRecord) -> None:
@@ -282,15 +287,24 @@ class Pools:
             lver=pool.lver,
             version=str(domain_meta.VERSION),
             domains=",".join(f"{domain}:{status}" for domain, status in pool.domains.items()),
-            isoprefix="",
+            isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
             pool_status=StoragePoolStatus.CONNECTED,
         )
-        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool.domains))
+        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool))
 
-    async def _dominfo(self, domains: Mapping[str, StorageDomainStatus]) -> dict[str, StoragePoolDomainInfo]:
+    def _iso_prefix(self, pool: PoolRecord, domain_id: str) -> str:
+        """Where the files of an active domain of disc images are found; empty for another."""
+        domain = self._known(domain_id)
+        if domain is None or domain.meta is None or domain.meta.domain_class is not StorageDomainImageClass.ISO:
+            return ""
+        active = pool.domains[domain_id] is StorageDomainStatus.ACTIVE
+        return f"{self._repository.directory}/{pool.id}/{domain_id}/{layout.ISO_IMAGES}" if active else ""
+
+    async def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
         found = {}
-        for domain_id, status in domains.items():
-            row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION)
+        for domain_id, status in pool.domains.items():
+            prefix = self._iso_prefix(pool, domain_id)
+            row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION, isoprefix=prefix)
             try:
                 if status is StorageDomainStatus.ACTIVE:
                     space = await self._files.space((await self._repository.usable(domain_id)).root)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vdsm.contract.errors_domains import StorageUnusable
-from vdsm.contract.storage_words import StorageDomainStatus, StorageDomainType
+from vdsm.contract.errors_domains import ImagesNotSupportedError, StorageUnusable
+from vdsm.contract.storage_words import StorageDomainImageClass, StorageDomainStatus, StorageDomainType
 from vdsm.core.ports.mounts import MountWish
 
 from .domain_meta import DomainMeta
@@ -69,3 +69,8 @@ class Domain:
         if self.meta is None:
             raise StorageUnusable(domain=self.name or self.id, reason=self.fault)
         return self.meta
+
+    def check_images(self) -> None:
+        """Raises ImagesNotSupportedError, StorageUnusable."""
+        if self.metadata().domain_class is StorageDomainImageClass.ISO:
+            raise ImagesNotSupportedError(domain=self.name or self.id)

@@ -64,6 +64,11 @@ class Repository:
         self._adoption: asyncio.Task[None] | None = None
         self.changed: Callable[[], None] = lambda: None
 
+    @property
+    def directory(self) -> str:
+        """Where links to pools and domains are kept."""
+        return self._directory
+
     # ---- over a restart --------------------------------------------------------------------------------------------
 
     async def open(self) -> None:
@@ -293,14 +298,14 @@ class Repository:
     def pool_of(self, domain_id: str) -> PoolRecord | None:
         return next((pool for pool in self._pools.values() if domain_id in pool.domains), None)
 
-    async def writable(self, domain_id: str) -> Domain:
-        """A usable domain of a pool this host is in charge of.
+    async def writable(self, domain_id: str, pool_id: str | None = None) -> Domain:
+        """A usable domain of a pool, of that one if it is named, which this host is in charge of.
 
         Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
         """
         domain = await self.usable(domain_id)
         pool = self.pool_of(domain_id)
-        if pool is None or not pool.in_charge:
+        if pool is None or not pool.in_charge or pool_id not in (None, pool.id):
             raise SpmStatusError(domain=domain.name or domain.id)
         return domain
 

@@ -149,6 +149,7 @@ class SimulatedDisks:
             raise ImageOperationFailed(what="commit", file=top.path, reason=f"{base.path} is not below it")
         for layer in reversed(layers[: paths.index(base.path)]):
             body = self._confirm(layer)
+            self.tree.take(base.path, len(body.clusters.keys() - into.clusters.keys()) * CLUSTER)
             into.virtual_size = max(into.virtual_size, body.virtual_size)
             into.clusters |= body.clusters
         _tell(progress)
