@@ -87,7 +87,7 @@ class MemoryHost:
         self.leases = SimulatedLeases()
         self.file_faults = Faults()
         self.disk_faults = Faults()
-        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,

@@ -166,6 +166,20 @@ async def test_lists_are_bare(manager: Manager) -> None:
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
 
 
+async def test_sizes_and_flags_come_as_text(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    where = {**OF_IMAGE, "volumeID": VOLUME}
+    await manager.finished("Volume.extendSize", {**where, "newSize": "2147483648"})
+    assert (await manager.call("Volume.getInfo", where))["capacity"] == "2147483648"
+    measured = await manager.call("Volume.measure", {**where, "dstVolFormat": 4, "backing_chain": "false"})
+    assert integer(measured["required"]) > 0
+    assert await manager.call("Volume.verify_untrusted", where) is True
+    flags = {"postZero": "false", "force": "false"}
+    await manager.finished("Image.deleteVolumes", {**OF_IMAGE, "volumeList": [VOLUME], **flags})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
 async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
     await start_spm(manager)
     second, iso = "11111111-1111-4111-8111-222222222222", "11111111-1111-4111-8111-333333333333"

@@ -50,7 +50,7 @@ from vdsm.contract.vm import ConflictAction
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
 from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
-from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeSizeInfo
+from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeMeasureResult, VolumeSizeInfo
 
 class AuditNoun:
     def list(self, *, since: int = ..., limit: int = ...) -> builtins.list[AuditRecord]: ...
@@ -232,6 +232,16 @@ class ImageNoun:
         force: bool = ...,
         discard: bool = ...,
     ) -> None: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
     def get_volumes(self, image_id: str, storagepool_id: str, storagedomain_id: str) -> builtins.list[str]: ...
     def prepare(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, *, allow_illegal: bool = ...
@@ -362,6 +372,31 @@ class VolumeNoun:
         self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
     ) -> None: ...
     def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> None: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> None: ...
+    def measure(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_vol_format: VolumeFormat,
+        backing_chain: bool = ...,
+        base_id: str | None = ...,
+    ) -> VolumeMeasureResult: ...
+    def verify_untrusted(self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
+    def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
 
 class Nouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -519,6 +554,16 @@ class PlanImageNoun:
         force: bool = ...,
         discard: bool = ...,
     ) -> Plan: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
     def prepare(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, *, allow_illegal: bool = ...
     ) -> Plan: ...
@@ -625,6 +670,20 @@ class PlanVolumeNoun:
         self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str, legality: VolumeLegality
     ) -> Plan: ...
     def refresh(self, volume_id: str, storagepool_id: str, storagedomain_id: str, image_id: str) -> Plan: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Plan: ...
+    def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> Plan: ...
 
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -740,6 +799,16 @@ class OutcomeImageNoun:
         force: bool = ...,
         discard: bool = ...,
     ) -> Outcome[None]: ...
+    def delete_volumes(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        volume_list: builtins.list[str],
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
 
 class OutcomeStorage_domainNoun:
     def create(
@@ -806,6 +875,19 @@ class OutcomeVolumeNoun:
         sequence: int = ...,
         bitmap: str | None = ...,
     ) -> Outcome[VolumeInfo]: ...
+    def delete(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def extend_size(
+        self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Outcome[None]: ...
 
 class OutcomeNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...

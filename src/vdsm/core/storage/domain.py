@@ -73,8 +73,10 @@ class Domains:
         domain = await self._repository.usable(sd_id)
         volumes: dict[str, VolumeDump] = {}
         for image in (await self._catalog.images(domain)).values():
+            own = image.own()
             for volume_id in (*image.volumes, *image.faults):
-                volumes[volume_id] = await self._dump(domain, image, volume_id)
+                if volume_id in own or volume_id not in volumes:  # a template is told where it is at home
+                    volumes[volume_id] = await self._dump(domain, image, volume_id)
         return StorageDomainDump(metadata=info, volumes=volumes)
 
     async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
@@ -138,7 +140,7 @@ class Domains:
     ) -> list[str]:
         images = await self._catalog.images(await self._repository.usable(storagedomain_id))
         wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
-        return sorted(volume for image in wanted for volume in (*image.volumes, *image.faults))
+        return sorted({volume for image in wanted for volume in (*image.volumes, *image.faults)})
 
     @handles(storage_domain.validate)
     async def validate(self, ctx: Context, storagedomain_id: str) -> None:

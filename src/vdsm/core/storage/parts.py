@@ -38,12 +38,16 @@ from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
 from .storage import Storage
+from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_creation import VolumeCreation
 from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
+from .volume_removal import VolumeRemoval
+from .volume_sizes import VolumeSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +105,15 @@ class StorageParts:
         merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
-        disks = Disks(files, repository, catalog, do, users)
+        templates = Templates(files, repository, catalog)
+        disks = Disks(files, repository, catalog, do, templates, users)
         storage = Storage(files, repository, domain_operations, users, places, monitor)
         host_storage = HostStorage(repository, monitor, host_ids, leased)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
-        volumes = Volumes(files, images, repository, catalog, do, users)
+        volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             DataJobs(jobs, copies),
@@ -118,10 +124,13 @@ class StorageParts:
             storage,
             host_storage,
             volumes,
+            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeRemoval(repository, catalog, do, templates, reconciler, users),
+            sizes,
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, reconciler, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
@@ -137,6 +146,8 @@ class StorageParts:
             storage,
             host_storage,
             volumes,
+            templates,
+            sizes,
             exports,
             tickets,
             moves,
