@@ -204,7 +204,7 @@ async def test_one_that_hangs_is_let_go_by_force(pair: Pair) -> None:
 
 
 async def test_which_domains_there_are(pair: Pair) -> None:
-    async def found(**params: object) -> set[str]:
+    async def found(**params: Any) -> set[str]:
         answer = await pair.host.call(host.get_storage_domains, **params)
         return {path for path, domain_id in pair.ids.items() if domain_id in answer}
 
@@ -255,6 +255,7 @@ async def test_monitoring_of_a_domain_without_leases_changes_nothing(pair: Pair)
     await pair.host.call(host.start_monitoring_domain, sdUUID=pair.ids[WELL], hostID=1)
     await pair.host.call(host.stop_monitoring_domain, sdUUID=pair.ids[WELL])
     assert (await pair.vitals(WELL)).acquired
-    for verb, more in ((host.start_monitoring_domain, {"hostID": 1}), (host.stop_monitoring_domain, {})):
-        with pytest.raises(StorageDomainDoesNotExist):
-            await pair.host.call(verb, sdUUID=BLANK, **more)
+    with pytest.raises(StorageDomainDoesNotExist):
+        await pair.host.call(host.start_monitoring_domain, sdUUID=BLANK, hostID=1)
+    with pytest.raises(StorageDomainDoesNotExist):
+        await pair.host.call(host.stop_monitoring_domain, sdUUID=BLANK)
