@@ -147,7 +147,8 @@ def create(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="DELETE /disks/{disk_id}",
-    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, ed.CannotDeleteSharedVolume, e.HypervisorUnavailable),
+    emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""

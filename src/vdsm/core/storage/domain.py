@@ -71,12 +71,17 @@ class Domains:
     async def dump(self, ctx: Context, sd_id: str, full: bool = False) -> StorageDomainDump:
         info = await self._info(sd_id)
         domain = await self._repository.usable(sd_id)
-        images = (await self._catalog.images(domain)).values()
-        there = [(image, volume_id) for image in images for volume_id in (*image.volumes, *image.faults)]
-        paths = [domain.path(layout.volume(image.id, volume_id)) for image, volume_id in there]
+        lies: dict[str, Image] = {}
+        for image in (await self._catalog.images(domain)).values():
+            own = image.own()
+            for volume_id in (*image.volumes, *image.faults):
+                if volume_id in own or volume_id not in lies:  # a template is told where it is at home
+                    lies[volume_id] = image
+        paths = [domain.path(layout.volume(image.id, volume_id)) for volume_id, image in lies.items()]
         files = await self._files.statuses(domain.root, paths)
         volumes = {
-            volume_id: _dumped(image, volume_id, file) for (image, volume_id), file in zip(there, files, strict=True)
+            volume_id: _dumped(image, volume_id, file)
+            for (volume_id, image), file in zip(lies.items(), files, strict=True)
         }
         return StorageDomainDump(metadata=info, volumes=volumes)
 
@@ -116,7 +121,7 @@ class Domains:
     ) -> list[str]:
         images = await self._catalog.images(await self._repository.usable(storagedomain_id))
         wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
-        return sorted(volume for image in wanted for volume in (*image.volumes, *image.faults))
+        return sorted({volume for image in wanted for volume in (*image.volumes, *image.faults)})
 
     @handles(storage_domain.validate)
     async def validate(self, ctx: Context, storagedomain_id: str) -> None:

@@ -166,6 +166,7 @@ class SimulatedFiles:
         if any(n in ("", ".", "..") or "\0" in n or len(n.encode(errors="replace")) > 255 for n in names):
             raise PathEscapes(file=repr(path), root=root)
         at = posixpath.join(root, path).rstrip("/")
+        await self._faults.stall(method, root)
         await self._faults.suffer(method, lambda reason: StorageBroken(file=at, reason=reason))
         if root not in self.tree.nodes:
             raise FileMissing(file=root)
