@@ -114,6 +114,24 @@ async def test_an_answer_is_as_its_reader_takes_it(manager: Manager, method: str
     assert no_nulls(answer)
 
 
+async def test_vitals_say_their_seconds_in_text(manager: Manager) -> None:
+    alone = await manager.call("Host.getStorageRepoStats", {"domains": [DOMAIN_ID]})
+    among = (await manager.call("Host.getStats", {}))["storageDomains"]
+    for vitals in (alone[DOMAIN_ID], among[DOMAIN_ID]):
+        each_of({"code": number, "version": number}, vitals)
+        for name in ("lastCheck", "delay"):
+            assert float(text(vitals[name])) >= 0
+        assert {vitals[name] for name in ("valid", "actual", "acquired")} == {True}
+    assert await manager.call("Host.getStorageRepoStats", {"domains": [VOLUME]}) == {}
+
+
+async def test_domains_and_pools_are_lists_of_ids(manager: Manager) -> None:
+    wanted = {"storagepoolID": BLANK, "domainClass": 1, "storageType": 4, "remotePath": "/storage/vm"}
+    assert DOMAIN_ID in texts(await manager.call("Host.getStorageDomains", wanted))
+    assert await manager.call("Host.getStorageDomains", {**wanted, "storageType": 1}) == []
+    assert await manager.call("Host.getConnectedStoragePools", {}) == [POOL]
+
+
 async def test_the_pool_is_told_at_the_top(manager: Manager) -> None:
     await start_spm(manager)
     whole = await manager.call("StoragePool.getInfo", {"storagepoolID": POOL})
