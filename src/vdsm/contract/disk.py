@@ -38,6 +38,13 @@ _STORAGE = (ed.StorageUnusable, es.StorageBroken, es.PathEscapes, e.DeadlineExce
 _CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable)
 
 
+class DataExtent(Output, frozen=True, kw_only=True):
+    """A part of a file that has data."""
+
+    start: Bytes
+    length: Bytes
+
+
 class DiskTransfer(Output, frozen=True, kw_only=True):
     """A door to a disk's file at the host's image port: `/images/{id}` there, for whoever knows the id."""
 
@@ -51,6 +58,7 @@ class DiskTransfer(Output, frozen=True, kw_only=True):
     port: int
     tls: bool
     fingerprint: str  # SHA-256 of the certificate there, in hexadecimal; empty without TLS
+    data: list[DataExtent] | None = None  # of a download: in order; between them the file is nothing but zeros
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):
