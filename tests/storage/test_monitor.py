@@ -39,10 +39,10 @@ class Pair:
 
     def __init__(self, state: Path | None = None, before: Pair | None = None) -> None:
         """`before`: the host of which this is the next daemon."""
-        old = before.host if before else None
-        self.host: MemoryHost = MemoryHost(
-            state, tree=old and old.tree, mounts=old and old.mounts, leases=old and old.leases, monitor_s=FAST_S
-        )
+        kept: dict[str, Any] = {}
+        if before is not None:
+            kept = {"tree": before.host.tree, "mounts": before.host.mounts, "leases": before.host.leases}
+        self.host = MemoryHost(state, **kept, monitor_s=FAST_S)
         self.ids: dict[str, str] = before.ids if before else {}
 
     async def open(self) -> None:
