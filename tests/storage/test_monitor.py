@@ -42,7 +42,7 @@ class Pair:
         kept: dict[str, Any] = {}
         if before is not None:
             kept = {"tree": before.host.tree, "mounts": before.host.mounts, "leases": before.host.leases}
-        self.host = MemoryHost(state, **kept, monitor_s=FAST_S)
+        self.host: MemoryHost = MemoryHost(state, **kept, monitor_s=FAST_S)
         self.ids: dict[str, str] = before.ids if before else {}
 
     async def open(self) -> None:
