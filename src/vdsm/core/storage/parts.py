@@ -109,7 +109,7 @@ class StorageParts:
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
         storage = Storage(files, repository, domain_operations, users, places, monitor)
-        host_storage = HostStorage(repository, monitor, host_ids, leased)
+        self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, leased)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
@@ -162,6 +162,7 @@ class StorageParts:
         await self.repository.open()
         self.monitor.open()
         self.host_ids.open()
+        await self._host_storage.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
