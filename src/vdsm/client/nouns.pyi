@@ -144,6 +144,26 @@ class ImageNoun:
     def reconcile_volume_chain(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
     ) -> builtins.list[str]: ...
+    def receive(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
+    def send(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...

@@ -23,6 +23,7 @@ from .domain import Domains
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
+from .image_streams import ImageStreams
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .mountpoints import Mountpoints
@@ -86,6 +87,7 @@ class StorageParts:
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
+        streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
@@ -98,6 +100,7 @@ class StorageParts:
             exports,
             tickets,
             moves,
+            streams,
             Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
             Masters(repository, catalog, domain_operations, switch),
@@ -115,6 +118,7 @@ class StorageParts:
             exports,
             tickets,
             moves,
+            streams,
         ]
 
     async def open(self) -> None:
