@@ -59,7 +59,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host."""
+    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on that host."""
 
     def __init__(
         self,
@@ -69,6 +69,8 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
+        leases: SimulatedLeases | None = None,
+        monitor_s: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
@@ -83,10 +85,10 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = SimulatedLeases()
+        self.leases = leases or SimulatedLeases()
         self.file_faults = Faults()
         self.disk_faults = Faults()
-        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
@@ -97,7 +99,13 @@ class MemoryHost:
             SimulatedTransfers(),
             self.store.storage,
             self.journal,
-            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            Settings(
+                ["/storage"],
+                "/data-center",
+                "/run/vdsm/storage",
+                monitor_interval_s=monitor_s,
+                monitor_patience_s=10 * monitor_s,
+            ),
             lambda object_id: self.vms.users(object_id),
         )
         self.repository = self.storage.repository
@@ -109,7 +117,7 @@ class MemoryHost:
             [
                 self.vms,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.vms.counts),
+                Host(machine, links, self.hypervisor, self.vms.counts, self.storage.monitor.vitals),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),

@@ -209,7 +209,42 @@ class VolumeAlreadyExists(Problem):
 
 class CannotCloneVolume(Problem):
     code, status, text = 217, 422, "volume {volume} cannot go on from {parent}: {reason}"
-    hint = "A new volume is of the format COW and goes on from the last legal volume of its image."
+    hint = "A new volume is of the format COW and goes on from the last legal volume of its image, or from a template."
+
+
+class VolumeImageHasChildren(Problem):
+    code, status, text = 204, 409, "volume {child} goes on from volume {volume} of image {image}"
+    hint = "Delete that one first, or merge the two."
+
+
+class CannotDeleteSharedVolume(Problem):
+    code, status, text = 223, 409, "volume {volume} is a template that image {image} goes on from"
+    hint = "Delete the images that go on from it first; the link to it in such an image goes with that image."
+
+
+class OverwriteImageError(Problem):
+    code, status, text = 265, 409, "there is an image {image} in storage domain {domain} already"
+    hint = "Delete that one first: nothing is ever written over."
+
+
+class MoveImageError(Problem):
+    code, status, text = 253, 409, "image {image} stays in storage domain {domain}: {reason}"
+    hint = "Nothing was lost: `vdsmsh disk list` shows where it is."
+
+
+class CouldNotValidateTemplateOnTargetDomain(Problem):
+    code, status, text = 263, 409, "storage domain {domain} does not have the template {volume} of image {image}"
+    hint = "Copy the template there first: Volume.copy with the same ids and the role SHARED."
+
+
+class VolumeNonWritable(Problem):
+    code, status, text = 213, 409, "volume {volume} of image {image} is not written to: {reason}"
+    hint = "Only the last volume of an image, which is no template, changes."
+
+
+class VolumeResizeValueError(Problem):
+    code, status, text = 232, 422, "volume {volume} has {capacity} bytes, which is more than {size}"
+    hint = "A volume only grows."
 
 
 class GenerationMismatch(Problem):
@@ -225,3 +260,23 @@ class CannotCopyVolume(Problem):
 class ManagedVolumeNotSupported(Problem):
     code, status, text = 925, 422, "{what} is no volume of a storage domain, and this host works on no others"
     hint = "Give the domain, image and volume ids, with the endpoint type `div`."
+
+
+class VolumeIsNotInChain(Problem):
+    code, status, text = 920, 409, "volume {volume} is in the chain of image {image} no more"
+    hint = "It was merged: Image.deleteVolumes removes it."
+
+
+class WrongParentVolume(Problem):
+    code, status, text = 921, 409, "volume {volume} does not go on from {parent}"
+    hint = "`vdsmsh disk info` shows the chain; a volume is merged into the one right below it."
+
+
+class SharedVolumeNonWritable(Problem):
+    code, status, text = 219, 409, "volume {volume} is a template, which others go on from"
+    hint = "Copy it instead: SDM.copy_data."
+
+
+class UnexpectedVolumeState(Problem):
+    code, status, text = 922, 409, "volume {volume} is not in the state for this: {reason}"
+    hint = "A merge is StoragePool.prepareMerge, SDM.merge, StoragePool.finalizeMerge, Image.deleteVolumes."

@@ -62,6 +62,21 @@ class CopyDataEndpoint(Input, frozen=True, kw_only=True, rename=None):
     is_zero: bool = False
 
 
+class SubchainInfo(Input, frozen=True, kw_only=True, rename=None):
+    """A volume, `top_id`, to be folded into the one it goes on from, `base_id`."""
+
+    sd_id: DomainId
+    img_id: ImageId
+    top_id: VolumeId
+    base_id: VolumeId
+    base_generation: Generation | None = None
+
+
+MERGE_REFUSALS = (
+    ed.VolumeIsNotInChain, ed.WrongParentVolume, ed.SharedVolumeNonWritable, ed.UnexpectedVolumeState,
+)  # fmt: skip
+
+
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /sdm/copy-data", published="copy_data",
     raises=(*_JOB, ed.CannotCopyVolume, es.DestinationVolumeTooSmall, ed.ManagedVolumeNotSupported),
@@ -78,4 +93,20 @@ def copy_data(
 
     Into a volume with the same parent only what the source itself holds. The destination is ILLEGAL meanwhile, and
     stays so if the copy fails, or with `legal` false; another copy begins anew.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /sdm/merge",
+    raises=(*_JOB, *MERGE_REFUSALS),
+)  # fmt: skip
+def merge(
+    job_id: Job,
+    subchain_info: Annotated[SubchainInfo, Wire("subchain_info")],
+    merge_bitmaps: Annotated[bool, Wire("merge_bitmaps")] = False,
+) -> None:
+    """Write what a volume holds into the one it goes on from, after `StoragePool.prepareMerge`.
+
+    The base stays ILLEGAL until `StoragePool.finalizeMerge`; what is read through the chain does not change. With
+    `merge_bitmaps` the base records what either recorded; a raw one has no bitmaps, and drops those of the top.
     """

@@ -15,8 +15,9 @@ from . import errors_storage as es
 from . import events as ev
 from ._verb import Kind, Wire, verb
 from .access import Privilege
+from .sdm import MERGE_REFUSALS, SubchainInfo
 from .storage_pool_vms import BackedUpVm, Ovf
-from .storage_words import DomainId, ImageId, PoolId, StorageDomainStatus, StorageDomainType
+from .storage_words import DomainId, ImageId, PoolId, StorageDomainStatus, StorageDomainType, VolumeId
 from .types import END, Bytes, Input, Output, Secret, Text, Uuid, VmId
 
 NOUN = "StoragePool"
@@ -366,3 +367,47 @@ def get_backed_up_vms_info(
     vm_list: list[VmId] = [],  # noqa: B006
 ) -> dict[VmId, Ovf]:
     """The definitions that are kept of some machines, or of all; what is none is left out of all."""
+
+
+# ---- cold merges ----------------------------------------------------------------------------------------------------
+
+_VOLUMES = (
+    *_CHANGES, ed.SpmStatusError, ed.VolumeDoesNotExist, es.ImageOperationFailed, es.ImageVerificationError,
+    e.TaskAborted,
+)  # fmt: skip
+_MERGES = (
+    *_VOLUMES, *MERGE_REFUSALS, ed.DiskUnusable, ed.DiskInUse, ed.GenerationMismatch, e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/prepare-merge",
+    command="pool prepare-merge", raises=_MERGES,
+)  # fmt: skip
+def prepare_merge(storagepool_id: PoolId, subchain_info: SubchainInfo) -> None:
+    """Make a volume ready to take in the one that goes on from it: large enough, and ILLEGAL until it is done.
+
+    Then `SDM.merge`, `StoragePool.finalizeMerge` and `Image.deleteVolumes`. No machine may have the disk.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/finalize-merge",
+    command="pool finalize-merge", raises=_MERGES,
+)  # fmt: skip
+def finalize_merge(storagepool_id: PoolId, subchain_info: SubchainInfo) -> None:
+    """After `SDM.merge`, let the chain go on without the volume that was merged, which is ILLEGAL from then on."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/reduce-volume",
+    command="pool reduce-volume", raises=_VOLUMES,
+)  # fmt: skip
+def reduce_volume(
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId,
+    allow_active: bool = False,
+) -> None:
+    """Give back what a volume does not need. That is for block storage: a file takes no more than it holds."""
