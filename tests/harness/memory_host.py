@@ -69,6 +69,7 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
+        monitor_s: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
@@ -86,7 +87,7 @@ class MemoryHost:
         self.leases = SimulatedLeases()
         self.file_faults = Faults()
         self.disk_faults = Faults()
-        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
@@ -97,7 +98,13 @@ class MemoryHost:
             SimulatedTransfers(),
             self.store.storage,
             self.journal,
-            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            Settings(
+                ["/storage"],
+                "/data-center",
+                "/run/vdsm/storage",
+                monitor_interval_s=monitor_s,
+                monitor_patience_s=10 * monitor_s,
+            ),
             lambda object_id: self.vms.users(object_id),
         )
         self.repository = self.storage.repository
@@ -109,7 +116,7 @@ class MemoryHost:
             [
                 self.vms,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.vms.counts),
+                Host(machine, links, self.hypervisor, self.vms.counts, self.storage.monitor.vitals),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),
