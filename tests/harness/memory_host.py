@@ -59,7 +59,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host."""
+    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on that host."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
+        leases: SimulatedLeases | None = None,
         monitor_s: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
@@ -84,7 +85,7 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = SimulatedLeases()
+        self.leases = leases or SimulatedLeases()
         self.file_faults = Faults()
         self.disk_faults = Faults()
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)

@@ -56,6 +56,12 @@ SMALL: list[tuple[str, dict[str, Any]]] = [
     ("update_volume", {"vol_attr": {"description": "small"}}),
 ]
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
+SD3, TEMPLATE = "11111111-1111-4111-8111-444444444444", "22222222-2222-4222-8222-333333333333"
+TO_TEMPLATE = {
+    "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
+    "volFormat": "RAW", "preallocate": "SPARSE",
+}  # fmt: skip
+DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
     "<devices><serial type='pty'/></devices></domain>"
@@ -263,7 +269,28 @@ SHEET = [
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
-    Line("Image.delete", OF_VOLUME),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}, problem="cannot-clone-volume"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": TEMPLATE, "srcVolUUID": TEMPLATE}),
+    Line("Volume.getInfo", {**OF_VOLUME, "imageID": TEMPLATE, "volumeID": TEMPLATE}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}, problem="cannot-delete-shared-volume"),
+    Line("Image.delete", {**OF_VOLUME, "imageID": DERIVED["imageID"]}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}),
+    Line("StorageDomain.create", {"storagedomainID": SD3, "name": "data3", **LOCAL}),
+    Line("StorageDomain.attach", {**IN_POOL, "storagedomainID": SD3}),
+    Line("StorageDomain.activate", {**IN_POOL, "storagedomainID": SD3}),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD}, problem="invalid-params"),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}, problem="volume-does-not-exist"),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD3}),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}, problem="overwrite-image-error"),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.detach", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.format", {"storagedomainID": SD3}),
     Line("Image.delete", OF_VOLUME, problem="no-such-disk"),
     Line("StorageDomain.create", {"storagedomainID": SD2, "name": "data2", **LOCAL}),
     Line("StorageDomain.activate", IN_POOL, problem="storage-domain-not-in-pool"),

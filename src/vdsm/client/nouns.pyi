@@ -15,7 +15,7 @@ from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
-from vdsm.contract.image import PreparedImageInfo
+from vdsm.contract.image import ImageMoveOperation, PreparedImageInfo, SyncType
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
 from vdsm.contract.sdm import CopyDataDIVEndpoint, CopyDataEndpoint, Qcow2Attributes, SubchainInfo, VolumeAttributes
@@ -42,6 +42,7 @@ from vdsm.contract.storage_words import (
     VolumeAllocation,
     VolumeFormat,
     VolumeLegality,
+    VolumeRole,
 )
 from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStatus
 from vdsm.contract.token import NewToken, TokenInfo
@@ -258,6 +259,21 @@ class ImageNoun:
     def reconcile_volume_chain(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
     ) -> builtins.list[str]: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def clone_structure(self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str) -> None: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
+    ) -> None: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...
@@ -403,6 +419,23 @@ class VolumeNoun:
     ) -> VolumeMeasureResult: ...
     def verify_untrusted(self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
     def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
 
 class Nouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -585,6 +618,21 @@ class PlanImageNoun:
     def reconcile_volume_chain(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
     ) -> Plan: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def clone_structure(self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str) -> Plan: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
+    ) -> Plan: ...
 
 class PlanNbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> Plan: ...
@@ -696,6 +744,23 @@ class PlanVolumeNoun:
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
     ) -> Plan: ...
     def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> Plan: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
 
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -831,6 +896,23 @@ class OutcomeImageNoun:
         force: bool = ...,
         discard: bool = ...,
     ) -> Outcome[None]: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def clone_structure(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str
+    ) -> Outcome[None]: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
+    ) -> Outcome[None]: ...
 
 class OutcomeStorage_domainNoun:
     def create(
@@ -909,6 +991,23 @@ class OutcomeVolumeNoun:
     ) -> Outcome[None]: ...
     def extend_size(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Outcome[None]: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
     ) -> Outcome[None]: ...
 
 class OutcomeNouns:

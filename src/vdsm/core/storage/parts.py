@@ -26,6 +26,7 @@ from .domain_operations import DomainOperations
 from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
+from .image_moves import ImageMoves
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .merges import Merges
@@ -111,11 +112,12 @@ class StorageParts:
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
         storage = Storage(files, repository, domain_operations, users, places, monitor)
-        host_storage = HostStorage(repository, monitor, host_ids, leased)
+        self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, leased)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
@@ -131,6 +133,7 @@ class StorageParts:
             VolumeCreation(repository, catalog, do, templates, volumes, users),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
@@ -154,6 +157,7 @@ class StorageParts:
             volumes,
             templates,
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
@@ -164,6 +168,7 @@ class StorageParts:
         await self.repository.open()
         self.monitor.open()
         self.host_ids.open()
+        await self._host_storage.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""

@@ -109,14 +109,13 @@ class Repository:
     async def _adopt_one(self, connection: Connection) -> None:
         try:
             with within(_ADOPTION_S):
-                await self._mountpoints.make(connection)
-                found = {domain.id: domain for domain in await self.look(connection)}
-            for domain_id, name in connection.known.items():
-                self._set(found.get(domain_id) or Domain(domain_id, name, connection, fault=NO_METADATA))
-        except Problem as problem:
+                if connection.mount is None:
+                    await self._mountpoints.make(connection)
+                await self.reach(connection)
+                for domain_id in connection.known:
+                    await self.read(domain_id)
+        except Problem as problem:  # the monitor goes on, and says how each domain does
             log.error("storage at %s cannot be used: %s", connection.remote, problem)
-            for domain_id in connection.known:
-                self.lose(domain_id, str(problem))
         finally:
             del self._adoptions[connection.root]
 
@@ -211,9 +210,18 @@ class Repository:
         return [domain for domain in self if domain.root == connection.root]
 
     async def reach(self, connection: Connection) -> None:
-        """See that what has to be mounted is. Raises what the mounts do."""
-        if connection.mount is not None:
+        """See that what has to be mounted is; else its domains are away. Raises what the mounts do."""
+        if connection.mount is None:
+            return
+        try:
             await self._mountpoints.make(connection)
+        except TooBusy:
+            raise
+        except Problem as problem:
+            reason = "its server does not answer" if isinstance(problem, DeadlineExceeded) else str(problem)
+            for domain in self.domains_at(connection):
+                self.lose(domain.id, f"it is not mounted: {reason}")
+            raise
 
     async def stands(self, connection: Connection) -> bool:
         """Whether something is mounted in its place."""
