@@ -58,9 +58,11 @@ async def drain(stream: ByteStream) -> bytes:
 async def ended(center: DataCenter) -> TaskRecord:
     """The newest task, when it is over."""
     async with asyncio.timeout(20 * BUSY):
-        while not (row := (await center.call(task.list_))[0]).state.ended:
+        while True:
+            row: TaskRecord = (await center.call(task.list_))[0]
+            if row.state.ended:
+                return row
             await asyncio.sleep(0.01)
-    return row
 
 
 def written(center: DataCenter, made: Made) -> bytes:
