@@ -34,7 +34,7 @@ from vdsm.drivers.simulated.disks import SimulatedDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
-from vdsm.drivers.simulated.leases import SimulatedLeases
+from vdsm.drivers.simulated.leases import Board, SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
@@ -57,7 +57,10 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host."""
+    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host.
+
+    Hosts with one `tree` and one `board` share their storage and its leases.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         retention: Retention | None = None,
+        board: Board | None = None,
+        local_leases: bool = False,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
         self.store = Store(directory, retention)
@@ -79,7 +84,7 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
-        self.leases = SimulatedLeases()
+        self.leases = SimulatedLeases(board, tree=self.tree)
         disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
         self.storage = StorageParts(
             disk_files,
@@ -89,7 +94,7 @@ class MemoryHost:
             SimulatedTransfers(),
             self.store.storage,
             self.journal,
-            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            Settings(["/storage"], "/data-center", "/run/vdsm/storage", local_leases=local_leases),
             lambda object_id: self.vms.users(object_id),
         )
         self.repository = self.storage.repository
