@@ -18,6 +18,7 @@ from vdsm.core.ports.files import Files
 from . import layout
 from .catalog import Catalog, Found
 from .chains import Image
+from .domain_leases import DomainLeases
 from .lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
@@ -36,11 +37,14 @@ def _stray(where: str, what: str, remedy: str) -> Finding:
 
 
 class Checks:
-    def __init__(self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog) -> None:
+    def __init__(
+        self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog, leases: DomainLeases
+    ) -> None:
         self._files = files
         self._images = images
         self._repository = repository
         self._catalog = catalog
+        self._leases = leases
 
     @handles(storage.check)
     async def check(self, ctx: Context, storage_id: str) -> list[Finding]:

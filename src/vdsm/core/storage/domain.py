@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from msgspec.structs import replace
 
 from vdsm.contract import storage_domain
+from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import (
     CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
@@ -32,7 +35,9 @@ from vdsm.core.steps import Step
 from . import domain_meta, layout
 from .catalog import Catalog
 from .chains import Image
+from .charge import NOBODY, Charge
 from .disk import Users
+from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
 from .records import Connection, Domain, PoolRecord
@@ -41,12 +46,21 @@ from .repository import Repository
 
 class Domains:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: DomainOperations, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        catalog: Catalog,
+        operations: DomainOperations,
+        leases: DomainLeases,
+        charge: Charge,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._leases = leases
+        self._charge = charge
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -93,7 +107,9 @@ class Domains:
     async def _info(self, domain_id: str) -> StorageDomainInfo:
         meta = (await self._repository.refresh(domain_id)).metadata()
         pool = self._repository.pool_of(domain_id)
-        in_charge = pool is not None and pool.in_charge
+        holder = NOBODY
+        with contextlib.suppress(Problem):  # the domain is told of all the same
+            holder = await self._charge.holder(pool) if pool else NOBODY
         return StorageDomainInfo(
             uuid=meta.uuid,
             name=meta.description,
@@ -103,12 +119,12 @@ class Domains:
             version=domain_meta.VERSION,
             pool=list(meta.pools),
             master_ver=meta.master_version,
-            spm_id=pool.host_id if pool and in_charge else domain_meta.NO_HOST,
-            lver=pool.lver if pool and in_charge else -1,
+            spm_id=holder.host_id,
+            lver=holder.version,
             block_size=meta.block_size,
             alignment=meta.alignment,
             remote_path=meta.remote_path,
-            leases=pool is not None and pool.leases,
+            leases=pool.leases if pool else self._leases.needed(meta.type),
         )
 
     @handles(storage_domain.get_stats)
@@ -220,9 +236,11 @@ class Domains:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
         new = replace(old, pools=(storagepool_id,))
-        again = self._do.write_domain(domain.root, old)
+        again = self._do.write_domain(domain.root, old, pool.id)
+        complete = Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))
         await ctx.run(
-            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new), again),
+            *([complete] if pool.leases else []),
+            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new, pool.id), again),
             *await self._stand(pool, {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}),
             about=storagedomain_id,
         )
@@ -248,10 +266,10 @@ class Domains:
         if pool.master == domain.id:
             raise CannotDetachMasterStorageDomain(domain=domain.name)
         left = {name: status for name, status in pool.domains.items() if name != domain.id}
-        again = self._do.write_domain(domain.root, old)
+        again = self._do.write_domain(domain.root, old, pool.id)
         return [
             *await self._stand(pool, left),
-            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=())), again),
+            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=()), pool.id), again),
         ]
 
     @handles(storage_domain.activate)
@@ -299,8 +317,8 @@ class Domains:
         return [
             Step(
                 "note it in the pool's master",
-                self._do.write_domain(master.root, new),
-                self._do.write_domain(master.root, old),
+                self._do.write_domain(master.root, new, pool.id),
+                self._do.write_domain(master.root, old, pool.id),
             ),
             Step(
                 "use the pool as it is now",

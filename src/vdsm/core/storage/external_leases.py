@@ -15,6 +15,7 @@ import msgspec
 from .lines import Malformed
 
 INDEX_SLOT = 1
+INTERNAL_SLOT = 2
 FIRST_SLOT = 3
 RECORDS = 3960
 HEADER_BYTES = 512

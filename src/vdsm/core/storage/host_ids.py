@@ -7,16 +7,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vdsm.contract.errors import Problem
-from vdsm.contract.errors_storage import AcquireHostIdFailure
+from vdsm.contract.errors_storage import AcquireHostIdFailure, LockManagerUnavailable
 from vdsm.core.ports.leases import Leases, Lockspace
 from vdsm.core.steps import report
 
-from . import layout
-from .records import Domain
+from .domain_leases import lockspace
+from .records import Domain, PoolRecord
 from .repository import Repository
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,7 @@ class HostIds:
         """Take up those of the pools that the last daemon was connected to."""
         for pool in self._repository.pools():
             if pool.leases:
-                self.join_all(pool.domains, pool.host_id)
+                self.join_all(pool)
 
     async def close(self) -> None:
         works = [keeper.work for keeper in self._keepers.values() if keeper.work is not None]
@@ -58,9 +57,10 @@ class HostIds:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
 
-    def join_all(self, domain_ids: Iterable[str], host_id: int) -> None:
-        for domain_id in domain_ids:
-            self.join(domain_id, host_id)
+    def join_all(self, pool: PoolRecord) -> None:
+        """In the pool's active domains. Raises AcquireHostIdFailure."""
+        for domain_id in pool.active():
+            self.join(domain_id, pool.host_id)
 
     def join(self, domain_id: str, host_id: int) -> None:
         """Begin to take it: that takes some times the domain's I/O timeout. The same one again is fine.
@@ -77,11 +77,12 @@ class HostIds:
             )
 
     async def leave(self, domain_id: str) -> None:
-        """Never joined is fine. Raises ReleaseHostIdFailure, LockManagerUnavailable: then it stays taken."""
+        """Never joined is fine, and so is a sanlock that does not run. Raises ReleaseHostIdFailure: it stays taken."""
         if (keeper := self._keepers.get(domain_id)) is None:
             return
         if keeper.space is not None:
-            await self._leases.leave(keeper.space, keeper.host_id)
+            with contextlib.suppress(LockManagerUnavailable):
+                await self._leases.leave(keeper.space, keeper.host_id)
         self._keepers.pop(domain_id, None)
         if keeper.work is not None:
             keeper.work.cancel()
@@ -124,7 +125,7 @@ class HostIds:
 
     async def _hold(self, domain: Domain, keeper: _Keeper) -> None:
         """Take it; back when it is lost."""
-        space = keeper.space = space_of(domain)
+        space = keeper.space = lockspace(domain.directory, domain.metadata())
         await self._leases.join(space, keeper.host_id, io_timeout=domain.metadata().io_timeout_s)
         await self._tell(domain.id, keeper, "")
         while await self._leases.joined(space, keeper.host_id):
@@ -145,14 +146,3 @@ class HostIds:
         keeper.joined, keeper.reason = not reason, reason
         async with self._changed:
             self._changed.notify_all()
-
-
-def space_of(domain: Domain) -> Lockspace:
-    """Raises StorageUnusable."""
-    meta = domain.metadata()
-    return Lockspace(
-        name=domain.id,
-        path=f"{domain.directory}/{layout.LOCKSPACE}",
-        alignment=meta.alignment,
-        sector=meta.block_size,
-    )

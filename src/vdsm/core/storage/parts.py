@@ -3,20 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
-from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .catalog import Catalog
+from .charge import Charge
 from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
+from .domain_leases import DomainLeases
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
@@ -59,40 +61,61 @@ class StorageParts:
     ) -> None:
         self.repository = repository = Repository(files, storage_log, journal, settings.repository)
         self.catalog = catalog = Catalog(files, repository)
-        self.host_ids = HostIds(leases, repository)
-        volume_leases = VolumeLeases(files, leases, repository)
-        domain_operations = DomainOperations(files, repository)
+        self.host_ids = host_ids = HostIds(leases, repository)
+        self.charge = charge = Charge(leases, repository, host_ids, journal)
+        self._volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
+        leases.watch(self._lost)
+        domain_leases = DomainLeases(files, leases, local=settings.local_leases)
+        domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
-        storage = Storage(files, repository, domain_operations, users, places)
+        storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
-            Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, domain_operations, users),
+            Checks(files, images, repository, catalog, domain_leases),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, users),
             storage,
             volumes,
             exports,
             tickets,
             moves,
             Images(repository, catalog, do, users, settings.prepared),
-            Pools(files, repository, domain_operations, places, users),
+            Pools(files, repository, domain_operations, domain_leases, charge, places, users),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            charge,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
         self.host_ids.open()
+        self.charge.open()
+
+    def _lost(self, leases: Collection[Lease]) -> None:
+        """Whatever was done under them must not go on."""
+        self.charge.lost(leases)
+        self._volume_leases.lost(leases)
+        self.host_ids.doubt()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
     async def close(self) -> None:
+        await self.charge.close()
         await self.host_ids.close()
         await self.repository.close()
