@@ -33,6 +33,7 @@ FORMS: dict[str, dict[str, str]] = {
     "HostJobInfo": {"progress": "float"},
     # Byte sizes and times are text in published answers; a number of XML-RPC has only 32 bits besides.
     "StorageDomainStats": dict.fromkeys(("disktotal", "diskfree", "mdasize", "mdafree"), "text"),
+    "StorageDomainFileStats": {"size": "text", "ctime": "text"},
     "VolumeInfoResponse": dict.fromkeys(("capacity", "truesize", "apparentsize", "ctime", "mtime"), "text"),
     "VolumeSizeInfo": {"truesize": "text", "apparentsize": "text"},
     # Readers take a text alone.

@@ -31,11 +31,13 @@ from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.faults import Faults
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.leases import Board, SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.mounts import SimulatedMounts
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Retention, Store
@@ -57,7 +59,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host.
+    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host.
 
     Hosts with one `tree` and one `board` share their storage and its leases.
     """
@@ -69,6 +71,7 @@ class MemoryHost:
         at_boundary: Boundary | None = None,
         owner: str = "test",
         tree: Tree | None = None,
+        mounts: SimulatedMounts | None = None,
         retention: Retention | None = None,
         board: Board | None = None,
         local_leases: bool = False,
@@ -84,11 +87,16 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
+        self.mounts = mounts or SimulatedMounts(self.tree)
         self.leases = SimulatedLeases(board, tree=self.tree)
-        disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
+        self.file_faults = Faults()
+        self.disk_faults = Faults()
+        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
             disk_images,
+            self.mounts,
             self.leases,
             SimulatedServers(disk_images),
             SimulatedTransfers(),

@@ -143,5 +143,35 @@ async def test_lists_are_bare(manager: Manager) -> None:
     await manager.finished("Volume.create", NEW_VOLUME)
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == [IMAGE]
     assert await manager.call("Image.getVolumes", OF_IMAGE) == [VOLUME]
+    assert await manager.call("Image.reconcileVolumeChain", {**OF_IMAGE, "leafVolID": VOLUME}) == [VOLUME]
     await manager.finished("Image.delete", {**OF_IMAGE, "postZero": "false", "force": "false"})
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
+async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
+    await start_spm(manager)
+    second, iso = "11111111-1111-4111-8111-222222222222", "11111111-1111-4111-8111-333333333333"
+    for domain_id, kind in ((second, 1), (iso, 2)):
+        place = {"domainType": 4, "typeArgs": "/storage/vm", "name": "x", "domainClass": kind, "version": "5"}
+        await manager.call("StorageDomain.create", {"storagedomainID": domain_id, **place})
+    for verb in ("attach", "activate"):
+        await manager.call(f"StorageDomain.{verb}", {"storagedomainID": second, "storagepoolID": POOL})
+    files = {"storagedomainID": iso, "pattern": "*", "caseSensitive": "false"}
+    assert await manager.call("StorageDomain.getFileStats", files) == {}
+    assert await manager.call("StoragePool.upgrade", {"storagepoolID": POOL, "targetDomVersion": "5"}) == "started"
+    kept = [{"vm": IMAGE, "imglist": f"{IMAGE},{VOLUME}", "ovf": "<x/>"}]
+    assert await manager.call("StoragePool.updateVMs", {**IN_POOL, "vmList": kept}) is True
+    assert await manager.call("StoragePool.getBackedUpVmsList", IN_POOL) == [IMAGE]
+    assert await manager.call("StoragePool.getBackedUpVmsInfo", {**IN_POOL, "vmList": [IMAGE]}) == {IMAGE: "<x/>"}
+    where = {"storagepoolID": POOL, "imageID": IMAGE}
+    assert await manager.call("StoragePool.getDomainsContainingImage", where) == []
+    masters = {"oldMasterUUID": DOMAIN_ID, "newMasterUUID": second, "masterVersion": "2"}
+    await manager.finished("StoragePool.switchMaster", {"storagepoolID": POOL, **masters})
+    info = (await manager.call("StoragePool.getInfo", {"storagepoolID": POOL}))["info"]
+    assert (info["master_uuid"], integer(info["master_ver"])) == (second, 2)
+
+
+def test_a_disc_image_says_its_numbers_as_text() -> None:
+    given = {"a.iso": {"size": 1 << 33, "ctime": 1_700_000_000, "status": 0}}
+    made = {"a.iso": {"size": "8589934592", "ctime": "1700000000", "status": 0}}
+    assert JSONRPC.result("StorageDomain.getFileStats", given) == made

@@ -114,7 +114,8 @@ def get_info(disk_id: DiskId) -> DiskInfo:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks",
-    raises=(*_CHANGES, ed.DiskExists, ed.WhichStorage, ed.StorageDomainDoesNotExist, es.ImageOperationFailed),
+    raises=(*_CHANGES, ed.DiskExists, ed.WhichStorage, ed.StorageDomainDoesNotExist, ed.ImagesNotSupportedError,
+            es.ImageOperationFailed),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
 def create(

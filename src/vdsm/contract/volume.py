@@ -86,8 +86,8 @@ class QemuImageInfo(Output, frozen=True, kw_only=True):
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}",
-    raises=(*_CHANGES, ed.VolumeAlreadyExists, ed.CannotCloneVolume, ed.DiskUnusable, ed.DiskInUse,
-            e.HypervisorUnavailable),
+    raises=(*_CHANGES, ed.VolumeAlreadyExists, ed.ImagesNotSupportedError, ed.CannotCloneVolume, ed.DiskUnusable,
+            ed.DiskInUse, e.HypervisorUnavailable),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
 def create(

@@ -66,6 +66,7 @@ class House:
         self._storage = StorageParts(
             drivers.files,
             drivers.disks,
+            drivers.mounts,
             drivers.leases,
             drivers.servers,
             drivers.transfers,

@@ -49,6 +49,13 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     bitmaps: list[Bitmap] = []
 
 
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """Another file that a header names."""
+
+    path: str  # absolute, without `..`; not looked at
+    format: DiskFormat
+
+
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes a file would need."""
 
@@ -79,6 +86,12 @@ class DiskImages(Protocol):
 
     async def info(self, image: Image) -> ImageInfo: ...
 
+    async def reference(self, image: Image) -> Reference | None:
+        """The backing file that the file's own header names, whatever `image.backing` says. Raises FileMissing.
+
+        Nothing behind it is opened, and a program that writes to the image is not in the way.
+        """
+
     async def verify(self, image: Image, *, largest: int) -> ImageInfo:
         """Look at a file from outside. Raises ImageVerificationError.
 
@@ -106,7 +119,8 @@ class DiskImages(Protocol):
         """Copy what the guest sees into an existing image.
 
         With `target.backing` only the source's own layer: what is below it must read the same on both sides.
-        `zeroed`: the target is known to read as zeros, as a new one does. Raises DestinationVolumeTooSmall.
+        `zeroed`: the target is known to read as zeros, as a new one does. `bitmaps`: with those that are whole; the
+        target must have none of their names. Raises DestinationVolumeTooSmall.
         """
 
     async def commit(self, top: Image, base: Image, *, progress: Progress | None = None) -> None:

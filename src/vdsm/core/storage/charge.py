@@ -129,6 +129,20 @@ class Charge:
             self._contending.discard(pool.id)
         self._tell(pool.id, in_charge=True)
 
+    async def move(self, old: PoolRecord, new: PoolRecord) -> None:
+        """Charge of a pool that gets another master: its lease is held before that is the master."""
+        if not new.leases:
+            await self._repository.connect_pool(new)
+            return
+        await self._host_ids.wait(new.master, new.host_id)
+        lease = charge_lease(await self._repository.usable(new.master))
+        await self._acquire(new, lease)
+        version = (await self._leases.state(lease)).version
+        await self._repository.connect_pool(new)
+        self._repository.write_to(new.id)  # it was not lost meanwhile
+        await self._repository.take_charge(new.id, version)
+        await self._leases.release(charge_lease(await self._repository.usable(old.master)), old.host_id)
+
     async def _acquire(self, pool: PoolRecord, lease: Lease) -> None:
         try:
             await self._leases.acquire(lease, pool.host_id)

@@ -10,7 +10,7 @@ from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import Severity
 from vdsm.contract.storage import Finding
-from vdsm.contract.storage_words import VolumeFormat, VolumeLegality
+from vdsm.contract.storage_words import StorageDomainImageClass, VolumeFormat, VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
@@ -62,6 +62,8 @@ class Checks:
             where = f"{layout.IMAGES}/{name}"
             if name.startswith(layout.REMOVED):
                 yield _stray(where, "an image that is being removed", "If no task removes it, remove it by hand.")
+            elif name == layout.ISO_IMAGE and domain.metadata().domain_class is StorageDomainImageClass.ISO:
+                continue
             elif not is_uuid(name):
                 yield _stray(where, "it is no image", "Nothing uses it; find out who put it there.")
             else:
@@ -82,13 +84,18 @@ class Checks:
         for name in sorted(image.volumes):
             if name not in names:
                 yield _wrong(f"{where}/{name}", "the data of this volume is missing", _FROM_BACKUP)
-            if image.volumes[name].legality is not VolumeLegality.LEGAL:
-                yield _wrong(f"{where}/{name}", "it was not finished", "Delete the image, or finish what was begun.")
+        if not image.volumes and not image.faults:
+            return
         try:
-            chain = image.chain() if image.volumes or image.faults else []
+            chain = image.chain()
         except Malformed as fault:
             yield _wrong(where, str(fault), _FROM_BACKUP)
             return
+        for name in image.left_over():
+            yield _stray(f"{where}/{name}", "it is in the image's chain no more", "Remove it: Image.deleteVolumes.")
+        for name in chain:
+            if image.volumes[name].legality is not VolumeLegality.LEGAL:
+                yield _wrong(f"{where}/{name}", "it was not finished", "Delete the image, or finish what was begun.")
         if names.issuperset(chain):
             for name in chain:
                 async for finding in self._of_volume(Found(domain, image), name):

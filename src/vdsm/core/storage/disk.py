@@ -12,7 +12,7 @@ from vdsm.contract.disk import DiskInfo, DiskSummary, DiskVolume
 from vdsm.contract.errors import HypervisorUnavailable
 from vdsm.contract.errors_domains import DiskExists, DiskInUse, WhichStorage
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeLegality, VolumeStatus
+from vdsm.contract.storage_words import BLANK, StorageDomainImageClass, VolumeAllocation, VolumeLegality, VolumeStatus
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files, FileStatus
@@ -147,17 +147,19 @@ class Disks:
         )
 
     async def _choose(self, ref: str | None) -> Domain:
-        """Raises WhichStorage, StorageDomainDoesNotExist, StorageUnusable."""
+        """Raises WhichStorage, StorageDomainDoesNotExist, StorageUnusable, ImagesNotSupportedError."""
         rows = list(self._repository)
         if ref is None:
-            rows = [row for row in rows if row.meta is not None]
+            rows = [row for row in rows if row.meta and row.meta.domain_class is StorageDomainImageClass.DATA]
             if len(rows) != 1:
                 raise WhichStorage(count=len(rows))
             return await self._repository.writable(rows[0].id)
         named = [row.id for row in rows if row.name == ref]
         if len(named) > 1:
             raise WhichStorage(count=len(named))
-        return await self._repository.writable(named[0] if named else ref)
+        domain = await self._repository.writable(named[0] if named else ref)
+        domain.check_images()
+        return domain
 
     @handles(disk.delete)
     async def delete(self, ctx: Context, disk_id: str) -> None:

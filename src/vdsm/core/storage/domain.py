@@ -13,16 +13,20 @@ from vdsm.contract.errors_domains import (
     CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
     StorageDomainAlreadyExists,
+    StorageDomainBlockSizeMismatch,
     StorageDomainDoesNotExist,
     StorageDomainFSNotMounted,
     StorageDomainNotInPool,
+    StorageDomainTypeError,
     StorageInUse,
+    StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats, VolumeDump
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainImageClass,
+    StorageDomainRole,
     StorageDomainStatus,
     StorageDomainType,
     VolumeLegality,
@@ -40,6 +44,7 @@ from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .masters import MasterSwitch
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
@@ -53,6 +58,7 @@ class Domains:
         operations: DomainOperations,
         leases: DomainLeases,
         charge: Charge,
+        switch: MasterSwitch,
         users: Users,
     ) -> None:
         self._files = files
@@ -61,6 +67,7 @@ class Domains:
         self._do = operations
         self._leases = leases
         self._charge = charge
+        self._switch = switch
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -165,14 +172,18 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
+        if connection.mount is not None and not await self._repository.stands(connection):
+            raise StorageDomainFSNotMounted(remote=type_args)
         await self._check_new(storagedomain_id, connection)
+        block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(
             uuid=storagedomain_id,
             type=domain_type,
             domain_class=domain_class,
             description=name,
             remote_path=connection.remote,
-            block_size=block_size or 512,
+            block_size=block_size,
+            alignment=domain_meta.alignment_for(block_size, max_hosts),
         )
         await ctx.run(
             Step(
@@ -185,10 +196,28 @@ class Domains:
         )
 
     def _connection(self, domain_type: StorageDomainType, remote: str) -> Connection:
-        for connection in self._repository.connections():
-            if connection.type is domain_type and remote.rstrip("/") in (connection.remote, connection.root):
+        """Raises StorageDomainFSNotMounted, StorageDomainTypeError."""
+        wanted = (remote, remote.rstrip("/"))
+        found = [c for c in self._repository.connections() if c.remote in wanted or c.root in wanted]
+        for connection in found:
+            if connection.type is domain_type:
                 return connection
+        for connection in found:
+            raise StorageDomainTypeError(remote=remote, found=connection.type, type=domain_type)
         raise StorageDomainFSNotMounted(remote=remote)
+
+    async def _block_size(self, connection: Connection, wanted: int) -> int:
+        """Raises StorageDomainBlockSizeMismatch."""
+        if wanted not in (0, *domain_meta.BLOCKS):
+            reason = f"it has {' or '.join(map(str, domain_meta.BLOCKS))}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        found = await self._files.block_size(connection.root)
+        if found not in domain_meta.BLOCKS:  # it does no direct I/O: any will do
+            return wanted or domain_meta.BLOCKS[0]
+        if wanted not in (0, found):
+            reason = f"its file system has blocks of {found}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        return found
 
     async def _check_new(self, domain_id: str, connection: Connection) -> None:
         try:
@@ -211,7 +240,7 @@ class Domains:
             pool = self._repository.pool(pool_id)
             if not auto_detach or pool is None or not pool.in_charge or pool.master == domain.id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool_id)
-            steps += await self._leave(pool, domain, meta)
+            steps += await self._leave(pool, domain.id)
         self._check_users(domain)
         # Nothing is undone: what may be half removed must not come back.
         await ctx.run(
@@ -232,10 +261,11 @@ class Domains:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._repository.refresh(storagedomain_id)
         old = domain.metadata()
-        for other in old.pools:
+        shared = old.domain_class is StorageDomainImageClass.ISO
+        for other in () if shared else old.pools:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
-        new = replace(old, pools=(storagepool_id,))
+        new = domain_meta.attached(old, storagepool_id)
         again = self._do.write_domain(domain.root, old, pool.id)
         complete = Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))
         await ctx.run(
@@ -257,27 +287,41 @@ class Domains:
         force: bool = False,
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._member(pool, storagedomain_id)
+        if pool.master == storagedomain_id:
+            raise CannotDetachMasterStorageDomain(domain=storagedomain_id)
+        try:
+            domain = await self._member(pool, storagedomain_id)
+        except (StorageDomainDoesNotExist, StorageUnusable):
+            if not force or storagedomain_id not in pool.domains:
+                raise
+            await ctx.run(*await self._leave(pool, storagedomain_id), about=storagedomain_id)
+            return
         self._check_users(domain)
-        await ctx.run(*await self._leave(pool, domain, domain.metadata()), about=storagedomain_id)
+        await ctx.run(*await self._leave(pool, domain.id), self._detached(pool, domain), about=storagedomain_id)
 
-    async def _leave(self, pool: PoolRecord, domain: Domain, old: DomainMeta) -> list[Step]:
-        """Raises CannotDetachMasterStorageDomain."""
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
-        left = {name: status for name, status in pool.domains.items() if name != domain.id}
-        again = self._do.write_domain(domain.root, old, pool.id)
-        return [
-            *await self._stand(pool, left),
-            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=()), pool.id), again),
-        ]
+    async def _leave(self, pool: PoolRecord, domain_id: str) -> list[Step]:
+        """The pool goes on without the domain."""
+        return await self._stand(pool, {name: status for name, status in pool.domains.items() if name != domain_id})
+
+    def _detached(self, pool: PoolRecord, domain: Domain) -> Step:
+        old = domain.metadata()
+        new = domain_meta.detached(old, pool.id)
+        write = self._do.write_domain
+        return Step(f"detach {domain.name}", write(domain.root, new, pool.id), write(domain.root, old, pool.id))
 
     @handles(storage_domain.activate)
     async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ACTIVE}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        steps = await self._stand(pool, statuses)
+        old = domain.metadata()
+        if old.role is StorageDomainRole.MASTER and pool.master != domain.id:  # another was made it while it was away
+            write = self._do.write_domain
+            new = domain_meta.ordinary(old)
+            again = write(domain.root, old, pool.id)
+            steps.append(Step("be the master no more", write(domain.root, new, pool.id), again))
+        await ctx.run(*steps, about=storagedomain_id)
 
     @handles(storage_domain.deactivate)
     async def deactivate(
@@ -290,11 +334,29 @@ class Domains:
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
         self._check_users(domain)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        if pool.master != domain.id:
+            steps = await self._stand(pool, statuses)
+        elif master_sd_id in (None, BLANK, domain.id):
+            raise CannotDetachMasterStorageDomain(domain=domain.name)
+        else:
+            await ctx.hold(f"domain:{master_sd_id}")
+            steps = await self._switch.steps(pool, master_sd_id, master_version, statuses)
+        await ctx.run(*steps, about=storagedomain_id)
+
+    @handles(storage_domain.set_description)
+    async def set_description(self, ctx: Context, storagedomain_id: str, description: str) -> None:
+        await ctx.hold(f"domain:{storagedomain_id}")
+        domain = await self._repository.refresh(storagedomain_id)
+        old = domain.metadata()
+        pool = self._repository.pool_of(domain.id)
+        if old.pools:
+            await self._repository.writable(domain.id)
+        new = replace(old, description=description)
+        pool_id = pool.id if pool and old.pools else ""
+        write = self._do.write_domain
+        await ctx.run(Step("write its metadata", write(domain.root, new, pool_id), write(domain.root, old, pool_id)))
 
     async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
         """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
@@ -313,7 +375,7 @@ class Domains:
         """How the pool's domains stand from now on: in the master's metadata and on this host."""
         master = await self._repository.usable(pool.master)
         old = master.metadata()
-        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domains))
+        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domain_meta.on_disk(domains)))
         return [
             Step(
                 "note it in the pool's master",

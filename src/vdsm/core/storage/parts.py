@@ -10,26 +10,36 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
+from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
+from .backups import BackupOperations, Backups
 from .catalog import Catalog
 from .charge import Charge
 from .check import Checks
+from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_leases import DomainLeases
 from .domain_operations import DomainOperations
 from .host_ids import HostIds
 from .image import Images
+from .iso import IsoFiles
+from .masters import Masters, MasterSwitch
+from .merges import Merges
+from .mountpoints import Mountpoints
 from .nbd import NbdServers
-from .places import LocalPlaces
+from .places import Places
 from .pool import Pools
+from .reconcile import Reconciler
 from .repository import Repository
+from .sdm import DataJobs
 from .storage import Storage
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
 
@@ -51,6 +61,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        mounts: Mounts,
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
@@ -59,7 +70,9 @@ class StorageParts:
         settings: Settings,
         users: Users,
     ) -> None:
-        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.repository = repository = Repository(
+            files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
+        )
         self.catalog = catalog = Catalog(files, repository)
         self.host_ids = host_ids = HostIds(leases, repository)
         self.charge = charge = Charge(leases, repository, host_ids, journal)
@@ -67,8 +80,14 @@ class StorageParts:
         leases.watch(self._lost)
         domain_leases = DomainLeases(files, leases, local=settings.local_leases)
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        backup_operations = BackupOperations(files, repository)
+        switch = MasterSwitch(repository, domain_operations, backup_operations)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        places = LocalPlaces(files, repository, settings.directories)
+        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        copies = Copies(images, jobs, users)
+        merges = Merges(images, repository, catalog, do, jobs, users)
+        self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
+        places = Places(files, repository, settings.directories, settings.repository)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places)
         exports = NbdServers(servers, repository, catalog, users)
@@ -77,20 +96,29 @@ class StorageParts:
         volumes = Volumes(files, images, repository, catalog, do, users)
         self.services: list[object] = [
             disks,
+            DataJobs(jobs, copies),
+            merges,
             Checks(files, images, repository, catalog, domain_leases),
-            Domains(files, repository, catalog, domain_operations, domain_leases, charge, users),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
+            IsoFiles(files, repository),
             storage,
             volumes,
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, domain_leases, charge, places, users),
+            Masters(repository, catalog, domain_operations, switch),
+            Backups(files, repository, backup_operations),
         ]
         self.operations: list[object] = [
             do,
             domain_operations,
             charge,
+            backup_operations,
+            copies,
+            merges,
+            reconciler,
             disks,
             storage,
             volumes,

@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from weakref import WeakSet
 
 import msgspec
 from msgspec.structs import replace
 
-from vdsm.contract.errors import Problem
+from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import SpmStatusError, StorageDomainDoesNotExist, StoragePoolUnknown
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.storage import StorageState
 from vdsm.core import flow
 from vdsm.core.journal import Journal
+from vdsm.core.ports.deadline import remaining, within
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.steps import Work, under_way
 
 from . import domain_meta, layout
 from .lines import Malformed, is_uuid
+from .mountpoints import Mountpoints
 from .records import Connection, Domain, PoolRecord
 
 log = logging.getLogger(__name__)
@@ -34,21 +37,39 @@ log = logging.getLogger(__name__)
 _CONNECTION, _POOL = "connection", "pool"
 _GONE = "gone"
 _NONE = "it has no metadata"
+_NEW = "it was not looked at yet"
+_ADOPTION_S = 10.0  # for a place to be reached at the start; the monitor goes on trying
+_RESCAN_S = 5.0
 
 
 class Repository:
-    """`directory` is where links to pools and domains are kept (published: /rhev/data-center)."""
+    """`directory` is where links to pools and domains are kept (published: /rhev/data-center).
 
-    def __init__(self, files: Files, storage_log: StorageLog, journal: Journal, directory: str) -> None:
+    `changed` is called whenever a domain came or went.
+    """
+
+    def __init__(
+        self, files: Files, storage_log: StorageLog, journal: Journal, mountpoints: Mountpoints, directory: str
+    ) -> None:
         self._files = files
         self._log = storage_log
         self._journal = journal
+        self._mountpoints = mountpoints
         self._directory = directory
         self._connections: dict[str, Connection] = {}
         self._pools: dict[str, PoolRecord] = {}
         self._domains: dict[str, Domain] = {}
         self._writing: dict[str, WeakSet[Work]] = {}
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by the connection's root
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by domain
+        self._adoptions: dict[str, asyncio.Task[None]] = {}  # by the root, too
         self._adoption: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def directory(self) -> str:
+        """Where links to pools and domains are kept."""
+        return self._directory
 
     # ---- over a restart --------------------------------------------------------------------------------------------
 
@@ -60,13 +81,19 @@ class Repository:
         self._pools = {p.id: p for p in pools}
         for connection in connections:
             for domain_id, name in connection.known.items():
-                self._domains[domain_id] = Domain(domain_id, name, connection, fault="it was not looked at yet")
+                self._domains[domain_id] = Domain(domain_id, name, connection, fault=_NEW)
+        self._adoptions = {
+            c.root: asyncio.create_task(self._adopt_one(c), name=f"adopt {c.remote}") for c in connections
+        }
         self._adoption = asyncio.create_task(self._adopt(), name="adopt storage")
+        self.changed()
 
     async def close(self) -> None:
         if self._adoption is not None:
-            self._adoption.cancel()
-            await asyncio.gather(self._adoption, return_exceptions=True)
+            tasks = [self._adoption, *self._adoptions.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def loaded(self) -> None:
         """Wait until each connection was looked at once, or did not answer in time."""
@@ -74,7 +101,7 @@ class Repository:
             await asyncio.shield(self._adoption)
 
     async def _adopt(self) -> None:
-        await asyncio.gather(*(self._adopt_one(connection) for connection in self._connections.values()))
+        await asyncio.gather(*self._adoptions.values())
         for pool in self._pools.values():
             try:
                 await self._link_pool(pool)
@@ -83,12 +110,18 @@ class Repository:
 
     async def _adopt_one(self, connection: Connection) -> None:
         try:
-            await self._link(connection)
-            await self.look(connection)
+            with within(_ADOPTION_S):
+                await self._mountpoints.make(connection)
+                found = {domain.id: domain for domain in await self.look(connection)}
+            for domain_id, name in connection.known.items():
+                self._set(found.get(domain_id) or Domain(domain_id, name, connection, fault=_NONE))
         except Problem as problem:
             log.error("storage at %s cannot be used: %s", connection.remote, problem)
-            for domain_id, name in connection.known.items():
-                self._set(Domain(domain_id, name, connection, fault=str(problem)))
+            away = connection.mount is not None or isinstance(problem, DeadlineExceeded)
+            for domain_id in connection.known:
+                self.lose(domain_id, str(problem), away=away)
+        finally:
+            del self._adoptions[connection.root]
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -114,11 +147,25 @@ class Repository:
         return domain
 
     async def refresh(self, domain_id: str) -> Domain:
-        """Read a domain's metadata again."""
+        """Read a domain's metadata again, unless it is away."""
+        if (adoption := self._adoptions.get(self.find(domain_id).root)) is not None:
+            await asyncio.wait([adoption], timeout=remaining(_ADOPTION_S))
         domain = self.find(domain_id)
-        fresh = await self._read(domain.connection, domain_id, domain.name)
-        self._set(fresh)
+        return domain if domain.away else await self.read(domain_id)
+
+    async def read(self, domain_id: str) -> Domain:
+        """Read a domain's metadata, also if it is away."""
+        async with self._reading[domain_id]:  # who began to read before a change must not have the last word after it
+            domain = self.find(domain_id)
+            fresh = await self._read(domain.connection, domain_id, domain.name)
+            if domain_id in self._domains:
+                self._set(fresh)
         return fresh
+
+    def lose(self, domain_id: str, reason: str, *, away: bool) -> None:
+        """The domain cannot be used; see `Domain`."""
+        domain = self.find(domain_id)
+        self._set(Domain(domain_id, domain.name, domain.connection, fault=reason, away=away))
 
     async def look(self, connection: Connection) -> list[Domain]:
         """The domains of a connection, also those whose metadata is damaged. Raises what the files do."""
@@ -136,6 +183,8 @@ class Repository:
                 raise Malformed(f"it says that it is {meta.uuid}")
         except FileMissing:
             return Domain(domain_id, name, connection, fault=_NONE)
+        except (DeadlineExceeded, TooBusy):  # which says nothing of the domain: the caller may have had little time
+            raise
         except (Malformed, Problem) as fault:
             return Domain(domain_id, name, connection, fault=f"its metadata cannot be used: {fault}")
         return Domain(domain_id, meta.description, connection, meta)
@@ -156,41 +205,88 @@ class Repository:
     def connections(self) -> list[Connection]:
         return list(self._connections.values())
 
+    def domains_at(self, connection: Connection) -> list[Domain]:
+        return [domain for domain in self if domain.root == connection.root]
+
+    async def reach(self, connection: Connection) -> None:
+        """See that what has to be mounted is. Raises what the mounts do."""
+        if connection.mount is not None:
+            await self._mountpoints.make(connection)
+
+    async def stands(self, connection: Connection) -> bool:
+        """Whether something is mounted in its place."""
+        return await self._mountpoints.stands(connection)
+
     async def connect(self, connection: Connection) -> None:
         """Use what lies there, from now on and after each restart."""
-        await self._link(connection)
+        async with self._changing[connection.root]:
+            if connection.root not in self._connections:  # kept first: what a crash leaves mounted is known afterwards
+                await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
+            await self._mountpoints.make(connection)
+            await self._take(connection)
+
+    async def _take(self, connection: Connection) -> None:
+        """Know what lies there."""
         found = await self.look(connection)
         known = {domain.id: domain.name for domain in found}
         connection = replace(connection, known=known)
         await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
         self._connections[connection.root] = connection
-        for domain in [d for d in self if d.root == connection.root and d.id not in known]:
-            del self._domains[domain.id]
-            self._tell(domain, _GONE)
+        for domain in self.domains_at(connection):
+            if domain.id not in known:
+                del self._domains[domain.id]
+                self._tell(domain, _GONE)
         for domain in found:
             self._set(Domain(domain.id, domain.name, connection, domain.meta, domain.fault))
+        self.changed()
 
-    async def disconnect(self, connection: Connection) -> None:
-        """Never connected is fine."""
-        for domain in [d for d in self if d.root == connection.root]:
-            del self._domains[domain.id]
+    async def disconnect(self, connection: Connection, *, keep_mount: bool = False) -> None:
+        """Never connected is fine. `keep_mount`: it was mounted before."""
+        async with self._changing[connection.root]:
+            if (adoption := self._adoptions.get(connection.root)) is not None:
+                adoption.cancel()
+                await asyncio.wait([adoption])
+            left = self.domains_at(connection)
+            for domain in left:
+                del self._domains[domain.id]
+            self.changed()  # nobody looks there any more, so that it can be unmounted
+            try:
+                if keep_mount:
+                    await self._files.release(connection.root)
+                else:
+                    await self._mountpoints.remove(connection, force=any(domain.away for domain in left))
+                await self._log.delete(_CONNECTION, connection.root)
+            except BaseException:
+                self._domains |= {domain.id: domain for domain in left}
+                self.changed()
+                raise
+            self._connections.pop(connection.root, None)
+        for domain in left:
             self._tell(domain, _GONE)
-        self._connections.pop(connection.root, None)
-        await self._log.delete(_CONNECTION, connection.root)
-        await self._files.remove(self._directory, self._mount(connection))
-        await self._files.release(connection.root)
 
-    def _mount(self, connection: Connection) -> str:
-        return f"mnt/{layout.mount_name(connection.remote)}"
+    async def rescan(self) -> None:
+        """Find the domains that others have made since where this host is connected to. What hangs is left out."""
+        await asyncio.gather(*(self._rescan(connection) for connection in self.connections()))
 
-    async def _link(self, connection: Connection) -> None:
-        await self._files.make_directory("/", f"{self._directory}/mnt".lstrip("/"))
-        await self._files.make_symlink(self._directory, self._mount(connection), connection.root)
+    async def _rescan(self, connection: Connection) -> None:
+        if any(domain.away for domain in self.domains_at(connection)):
+            return
+        try:
+            with within(_RESCAN_S):
+                names = await self._files.names(connection.root)
+                if any(is_uuid(name) and name not in self._domains for name in names):
+                    async with self._changing[connection.root]:
+                        if (known := self._connections.get(connection.root)) is not None:
+                            await self._take(known)
+        except Problem as problem:
+            log.warning("what lies at %s is not known: %s", connection.remote, problem)
 
     def ways_to(self, domain: Domain) -> list[str]:
         """Every name that the directory of its images has."""
         pools = [pool.id for pool in self._pools.values() if domain.id in pool.domains]
-        links = [f"{self._directory}/{name}/{domain.id}" for name in (self._mount(domain.connection), *pools)]
+        links = [
+            f"{self._directory}/{name}/{domain.id}" for name in (self._mountpoints.name(domain.connection), *pools)
+        ]
         return [f"{place}/{layout.IMAGES}" for place in (domain.directory, *links)]
 
     # ---- pools -----------------------------------------------------------------------------------------------------
@@ -198,13 +294,14 @@ class Repository:
     def pool_of(self, domain_id: str) -> PoolRecord | None:
         return next((pool for pool in self._pools.values() if domain_id in pool.domains), None)
 
-    async def writable(self, domain_id: str) -> Domain:
-        """A usable domain of a pool this host is in charge of.
+    async def writable(self, domain_id: str, pool_id: str | None = None) -> Domain:
+        """A usable domain of a pool, of that one if it is named, which this host is in charge of.
 
         Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
         """
         domain = await self.usable(domain_id)
-        if (pool := self.pool_of(domain_id)) is None:
+        pool = self.pool_of(domain_id)
+        if pool is None or pool_id not in (None, pool.id):
             raise SpmStatusError(domain=domain.name or domain.id)
         self.write_to(pool.id)
         return domain
@@ -219,6 +316,15 @@ class Repository:
             raise SpmStatusError(domain=pool.master)
         if (work := under_way()) is not None:
             self._writing.setdefault(pool_id, WeakSet()).add(work)
+
+    async def workable(self, domain_id: str) -> Domain:
+        """A usable domain on whose volumes this host may work: any of the pool's where leases say who works on which,
+        else only the one in charge.
+
+        Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
+        """
+        pool = self.pool_of(domain_id)
+        return await (self.usable(domain_id) if pool is not None and pool.leases else self.writable(domain_id))
 
     def pools(self) -> list[PoolRecord]:
         return list(self._pools.values())
@@ -276,6 +382,6 @@ class Repository:
         for domain_id in pool.domains:
             if (domain := self._domains.get(domain_id)) is None:
                 continue
-            target = f"{self._directory}/{self._mount(domain.connection)}/{domain_id}"
+            target = f"{self._directory}/{self._mountpoints.name(domain.connection)}/{domain_id}"
             await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
         await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)

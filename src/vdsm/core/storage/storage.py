@@ -32,7 +32,7 @@ from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
-from .places import LocalPlaces
+from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
@@ -48,7 +48,7 @@ class Storage:
         leases: DomainLeases,
         charge: Charge,
         users: Users,
-        places: LocalPlaces,
+        places: Places,
     ) -> None:
         self._files = files
         self._repository = repository

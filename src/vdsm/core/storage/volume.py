@@ -214,6 +214,7 @@ class Volumes:
         pool = self._repository.pool_of(domain_id)
         if pool is None or pool.id != pool_id:
             raise SpmStatusError(domain=f"{domain.name} in pool {pool_id}")
+        domain.check_images()
         return domain
 
     async def _parent(self, domain: Domain, volume_id: str, meta: VolumeMeta, source: str) -> VolumeMeta | None:

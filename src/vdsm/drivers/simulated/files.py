@@ -130,7 +130,8 @@ class SimulatedFiles:
 
     async def space(self, root: str) -> Space:
         self.tree.get(await self._at("space", root, ""))
-        return Space(total=self.tree.room, available=max(self.tree.room - self.tree.used(), 0))
+        available = max(self.tree.room - self.tree.used(), 0)
+        return Space(total=self.tree.room, available=available, read_only=root in self.tree.read_only)
 
     async def probe(self, root: str, path: str) -> float:
         self.tree.file(await self._at("probe", root, path))
@@ -138,7 +139,7 @@ class SimulatedFiles:
 
     async def block_size(self, root: str) -> int:
         self.tree.get(await self._at("block_size", root, ""))
-        return 512
+        return self.tree.block_size
 
     async def release(self, root: str) -> None:
         pass
