@@ -35,7 +35,7 @@ from vdsm.drivers.simulated.faults import Faults
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
-from vdsm.drivers.simulated.leases import Board, SimulatedLeases
+from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.mounts import SimulatedMounts
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
@@ -59,9 +59,9 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host.
+    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on the same host.
 
-    Hosts with one `tree` and one `board` share their storage and its leases.
+    Hosts with one `tree` share their storage, and its leases if those have one board.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MemoryHost:
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
         retention: Retention | None = None,
-        board: Board | None = None,
+        leases: SimulatedLeases | None = None,
         local_leases: bool = False,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
@@ -88,7 +88,7 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = SimulatedLeases(board, tree=self.tree)
+        self.leases = leases or SimulatedLeases(tree=self.tree)
         self.file_faults = Faults()
         self.disk_faults = Faults()
         disk_files = SimulatedFiles(self.tree, self.file_faults)
@@ -136,7 +136,7 @@ class MemoryHost:
         await self.table.loaded()
         await self.storage.open()
         await self.storage.loaded()
-        self.tasks.recover(self.table.loaded())
+        self.tasks.recover(self.storage.able())
         self.bridge.ready = True
 
     async def close(self) -> None:

@@ -25,7 +25,7 @@ async def domain_id(host: MemoryHost) -> str:
 
 @pytest.fixture
 async def ids(host: MemoryHost) -> AsyncIterator[HostIds]:
-    made = HostIds(host.leases, host.repository)
+    made = HostIds(host.leases, host.repository, look_s=0.05)
     yield made
     await made.close()
 

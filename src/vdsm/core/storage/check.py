@@ -24,6 +24,14 @@ from .records import Domain
 from .repository import Repository
 
 _PARTS = (layout.LOCKSPACE, layout.LEASES, layout.EXTERNAL_LEASES, layout.INBOX, layout.OUTBOX)
+_MEND_LEASES = (
+    "Of xleases: Lease.rebuild_leases. Of another: while no host uses the domain empty that file, and connect to the"
+    " pool again; what is missing is written then."
+)
+_LATER = (
+    "Hosts that use leases cannot use this domain yet. With Debian's sanlock installed they are written when it first"
+    " joins a pool with leases."
+)
 _FROM_BACKUP = "Restore it from a backup; do not write to it before."
 _UNFINISHED = "If no task works on it, remove it: what made it did not finish, and undid itself as far as it could."
 
@@ -57,6 +65,8 @@ class Checks:
         for name in _PARTS:
             if await self._size(domain, name) is None:
                 yield _wrong(name, "it is missing", "Hosts that use leases cannot use this domain without it.")
+        async for finding in self._of_leases(domain):
+            yield finding
         images = await self._catalog.images(domain)
         for name in await self._files.names(domain.root, domain.path(layout.IMAGES)):
             where = f"{layout.IMAGES}/{name}"
@@ -70,6 +80,16 @@ class Checks:
                 image = images.get(name, Image(name))
                 async for finding in self._in_image(domain, image):
                     yield finding
+
+    async def _of_leases(self, domain: Domain) -> AsyncIterator[Finding]:
+        """Without them a domain serves hosts that use none."""
+        pool = self._repository.pool_of(domain.id)
+        needed = pool.leases if pool is not None else self._leases.needed(domain.connection.type)
+        faults = await self._leases.faults(domain)
+        if needed:
+            faults += await self._leases.faults_of_volumes(domain)
+        for where, what in faults:
+            yield _wrong(where, what, _MEND_LEASES) if needed else _stray(where, what, _LATER)
 
     async def _in_image(self, domain: Domain, image: Image) -> AsyncIterator[Finding]:
         where = layout.image(image.id)

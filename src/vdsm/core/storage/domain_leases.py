@@ -18,6 +18,7 @@ from vdsm.core.ports.leases import Lease, Leases, Lockspace
 
 from . import external_leases, layout, lease_areas
 from .domain_meta import DomainMeta
+from .external_leases import ExternalLeases
 from .lines import Malformed, is_uuid
 from .records import Domain
 
@@ -105,6 +106,40 @@ class DomainLeases:
                 found.append((inside, f"{what} is not there"))
             elif record.lockspace != domain.id or (resource and record.resource != resource):
                 found.append((inside, f"{what} is that of {record.lockspace} {record.resource}".rstrip()))
+        return [*found, *await self._faults_of_index(domain)]
+
+    async def _faults_of_index(self, domain: Domain) -> list[tuple[str, str]]:
+        try:
+            if (await self.index(domain)).unsure():
+                return [(layout.EXTERNAL_LEASES, "whoever changed its index did not finish")]
+        except FileMissing:
+            pass
+        except Malformed as fault:
+            return [(layout.EXTERNAL_LEASES, str(fault))]
+        return []
+
+    async def index(self, domain: Domain) -> ExternalLeases:
+        """Raises Malformed."""
+        alignment = domain.metadata().alignment
+        offset = external_leases.INDEX_SLOT * alignment
+        path = domain.path(layout.EXTERNAL_LEASES)
+        data = await self._files.read_at(domain.root, path, offset, external_leases.INDEX_BYTES)
+        return external_leases.decode(data, alignment)
+
+    async def faults_of_volumes(self, domain: Domain) -> list[tuple[str, str]]:
+        """Their leases that are missing or damaged. Where there is no file nothing is said."""
+        found: list[tuple[str, str]] = []
+        leases = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.LEASE)
+        for path, data in sorted(leases.items()):
+            inside = path.removeprefix(f"{domain.id}/")
+            try:
+                record = lease_areas.lease(data)
+            except Malformed as fault:
+                found.append((inside, str(fault)))
+                continue
+            name = inside.rpartition("/")[2].removesuffix(layout.LEASE)
+            if record is None or (record.lockspace, record.resource) != (domain.id, name):
+                found.append((inside, "it holds no lease of this volume"))
         return found
 
 

@@ -39,9 +39,10 @@ class _Keeper:
 class HostIds:
     """sanlock keeps them while the daemon is away: the next one finds them taken."""
 
-    def __init__(self, leases: Leases, repository: Repository) -> None:
+    def __init__(self, leases: Leases, repository: Repository, *, look_s: float = LOOK_S) -> None:
         self._leases = leases
         self._repository = repository
+        self._look_s = look_s
         self._keepers: dict[str, _Keeper] = {}
         self._changed = asyncio.Condition()
 
@@ -121,7 +122,7 @@ class HostIds:
                 await self._tell(domain_id, keeper, "it was lost")
             except Problem as problem:
                 await self._tell(domain_id, keeper, str(problem))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
 
     async def _hold(self, domain: Domain, keeper: _Keeper) -> None:
         """Take it; back when it is lost."""
@@ -130,7 +131,7 @@ class HostIds:
         await self._tell(domain.id, keeper, "")
         while await self._leases.joined(space, keeper.host_id):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(keeper.doubt.wait(), LOOK_S)
+                await asyncio.wait_for(keeper.doubt.wait(), self._look_s)
             keeper.doubt.clear()
 
     async def _tell(self, domain_id: str, keeper: _Keeper, reason: str) -> None:

@@ -76,7 +76,7 @@ class StorageParts:
         self.catalog = catalog = Catalog(files, repository)
         self.host_ids = host_ids = HostIds(leases, repository)
         self.charge = charge = Charge(leases, repository, host_ids, journal)
-        self._volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
+        self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
         domain_leases = DomainLeases(files, leases, local=settings.local_leases)
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
@@ -136,12 +136,17 @@ class StorageParts:
     def _lost(self, leases: Collection[Lease]) -> None:
         """Whatever was done under them must not go on."""
         self.charge.lost(leases)
-        self._volume_leases.lost(leases)
+        self.volume_leases.lost(leases)
         self.host_ids.doubt()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
+
+    async def able(self) -> None:
+        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        await self.repository.loaded()
+        await self.charge.settled()
 
     async def close(self) -> None:
         await self.charge.close()

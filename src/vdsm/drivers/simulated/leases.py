@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import (
     AcquireHostIdFailure,
     AcquireLockFailure,
@@ -55,6 +56,7 @@ class SimulatedLeases:
         self.board = board or Board()
         self._faults = faults or Faults()
         self._tree = tree
+        self.installed = True
         self._held: dict[tuple[str, str], Lease] = {}
         self._lost: Callable[[Collection[Lease]], None] = lambda leases: None
 
@@ -72,21 +74,19 @@ class SimulatedLeases:
         self._lost = lost
 
     async def format_lockspace(self, space: Lockspace, *, io_timeout: int = 10) -> None:
-        await self._faults.suffer(
-            "format_lockspace", lambda reason: ClusterLockInitError(lease=space.name, reason=reason)
-        )
+        await self._suffer("format_lockspace", lambda reason: ClusterLockInitError(lease=space.name, reason=reason))
         self.board.spaces[space.path, space.offset] = space.name
         self._write(space.path, space.offset, _record(_HOST_ID, space.name, hosts=1, io_timeout=io_timeout))
         self._write(space.path, space.offset + space.alignment, b"")
 
     async def format_lease(self, lease: Lease) -> None:
-        await self._faults.suffer("format_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason))
+        await self._suffer("format_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason))
         self.board.leases[lease.path, lease.offset] = written = _Written(lockspace=lease.lockspace, name=lease.name)
         self._show(lease, written)
         self._write(lease.path, lease.offset + lease.alignment, b"")
 
     async def clear_lease(self, lease: Lease) -> None:
-        await self._faults.suffer("clear_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason))
+        await self._suffer("clear_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason))
         self.board.leases.pop((lease.path, lease.offset), None)
         self._write(lease.path, lease.offset, _record(_CLEARED, lease.lockspace, lease.name))
 
@@ -94,19 +94,21 @@ class SimulatedLeases:
         def problem(reason: str) -> AcquireHostIdFailure:
             return AcquireHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason)
 
-        await self._faults.suffer("join", problem)
+        await self._suffer("join", problem)
         if self.board.spaces.get((space.path, space.offset)) != space.name:
             raise problem("No such lockspace there")
         if self.board.hosts.setdefault((space.name, host_id), self) is not self:
             raise problem("another host has it")
-        record = _record(_HOST_ID, space.name, f"host{host_id}", owner=host_id, generation=1, time=1)
+        record = _record(
+            _HOST_ID, space.name, f"host{host_id}", owner=host_id, generation=1, time=1, io_timeout=io_timeout
+        )
         self._write(space.path, space.offset + (host_id - 1) * space.sector, record)
 
     async def leave(self, space: Lockspace, host_id: int) -> None:
         def problem(reason: str) -> ReleaseHostIdFailure:
             return ReleaseHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason)
 
-        await self._faults.suffer("leave", problem)
+        await self._suffer("leave", problem)
         if any(lockspace == space.name for lockspace, _ in self._held):
             raise problem("Device or resource busy")
         if self.board.hosts.get((space.name, host_id)) is self:
@@ -121,7 +123,7 @@ class SimulatedLeases:
         def problem(reason: str) -> AcquireLockFailure:
             return AcquireLockFailure(lease=lease.name, reason=reason)
 
-        await self._faults.suffer("acquire", problem)
+        await self._suffer("acquire", problem)
         if (lease.lockspace, lease.name) in self._held:
             return
         written = self.board.leases.get((lease.path, lease.offset))
@@ -137,13 +139,13 @@ class SimulatedLeases:
         self._show(lease, written)
 
     async def write_value(self, lease: Lease, value: bytes) -> None:
-        await self._faults.suffer("write_value", lambda reason: SanlockLVBError(lease=lease.name, reason=reason))
+        await self._suffer("write_value", lambda reason: SanlockLVBError(lease=lease.name, reason=reason))
         if (lease.lockspace, lease.name) not in self._held:
             raise SanlockLVBError(lease=lease.name, reason="it is not held")
         self.board.leases[lease.path, lease.offset].value = value
 
     async def release(self, lease: Lease, host_id: int) -> None:
-        await self._faults.suffer("release", lambda reason: LockManagerUnavailable(reason=reason))
+        await self._suffer("release", lambda reason: LockManagerUnavailable(reason=reason))
         if self._held.pop((lease.lockspace, lease.name), None) is not None:
             self._let_go(lease)
 
@@ -160,6 +162,11 @@ class SimulatedLeases:
         for lease in list(self._held.values()):
             self._let_go(lease)
         self._held.clear()
+
+    async def _suffer(self, method: str, problem: Callable[[str], Problem]) -> None:
+        if not self.installed:
+            raise LockManagerUnavailable(reason="it is not installed")
+        await self._faults.suffer(method, problem)
 
     def _let_go(self, lease: Lease) -> None:
         if (written := self.board.leases.get((lease.path, lease.offset))) is not None:
