@@ -72,8 +72,9 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
-        retention: Retention | None = None,
         leases: SimulatedLeases | None = None,
+        monitor_s: float = 10.0,
+        retention: Retention | None = None,
         local_leases: bool = False,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
@@ -91,7 +92,7 @@ class MemoryHost:
         self.leases = leases or SimulatedLeases(tree=self.tree)
         self.file_faults = Faults()
         self.disk_faults = Faults()
-        disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
@@ -102,7 +103,14 @@ class MemoryHost:
             SimulatedTransfers(),
             self.store.storage,
             self.journal,
-            Settings(["/storage"], "/data-center", "/run/vdsm/storage", local_leases=local_leases),
+            Settings(
+                ["/storage"],
+                "/data-center",
+                "/run/vdsm/storage",
+                local_leases=local_leases,
+                monitor_interval_s=monitor_s,
+                monitor_patience_s=10 * monitor_s,
+            ),
             lambda object_id: self.vms.users(object_id),
         )
         self.repository = self.storage.repository
@@ -114,7 +122,7 @@ class MemoryHost:
             [
                 self.vms,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.vms.counts),
+                Host(machine, links, self.hypervisor, self.vms.counts, self.storage.monitor.vitals),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),

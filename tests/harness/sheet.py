@@ -47,6 +47,12 @@ JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666
 CHAIN = {"sd_id": SD, "img_id": IMAGE2, "top_id": CHILD2, "base_id": VOLUME2}
 DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
+SD3, TEMPLATE = "11111111-1111-4111-8111-444444444444", "22222222-2222-4222-8222-333333333333"
+TO_TEMPLATE = {
+    "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
+    "volFormat": "RAW", "preallocate": "SPARSE",
+}  # fmt: skip
+DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
     "<devices><serial type='pty'/></devices></domain>"
@@ -134,6 +140,13 @@ SHEET = [
         {"storagedomainID": SD2, "name": "x", **LOCAL, "typeArgs": "/storage/no"},
         problem="storage-domain-fs-not-mounted",
     ),
+    Line("Host.getStorageDomains", {"storageType": "NFS", "remotePath": "/storage/vm"}),
+    Line("Host.getStorageDomains", {"storagepoolID": POOL}, problem="storage-pool-unknown"),
+    Line("Host.getStorageRepoStats", {"domains": [NOBODY]}),
+    Line("Host.startMonitoringDomain", {"sdUUID": SD, "hostID": 1}),
+    Line("Host.startMonitoringDomain", {"sdUUID": NOBODY, "hostID": 1}, problem="storage-domain-does-not-exist"),
+    Line("Host.stopMonitoringDomain", {"sdUUID": SD}),
+    Line("Host.stopMonitoringDomain", {"sdUUID": NOBODY}, problem="storage-domain-does-not-exist"),
     Line("StorageDomain.getInfo", {"storagedomainID": SD}),
     Line("StorageDomain.getStats", {"storagedomainID": SD}),
     Line("StorageDomain.validate", {"storagedomainID": SD}),
@@ -148,6 +161,8 @@ SHEET = [
     Line("StoragePool.spmStart", {"storagepoolID": POOL, "prevID": -1, "prevLver": -1, "enableScsiFencing": False}),
     Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
     Line("StoragePool.getInfo", {"storagepoolID": POOL}),
+    Line("Host.getConnectedStoragePools"),
+    Line("Host.getStorageDomains", {"storagepoolID": POOL, "domainClass": "Data"}),
     Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}),
     Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}, problem="volume-already-exists"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW"}, problem="cannot-clone-volume"),
@@ -207,7 +222,54 @@ SHEET = [
     Line("Storage.check", {"storageID": SD}),
     Line("StorageDomain.getImages", {"storagedomainID": SD}),
     Line("StorageDomain.getVolumes", {"storagedomainID": SD}),
-    Line("Image.delete", OF_VOLUME),
+    Line("Volume.teardown", {"storagedomainID": SD, "imageID": IMAGE, "volumeID": CHILD}),
+    Line(
+        "Volume.teardown",
+        {"storagedomainID": SD, "imageID": IMAGE, "volumeID": NOBODY},
+        problem="volume-does-not-exist",
+    ),
+    Line("Volume.verify_untrusted", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.verify_untrusted", {**OF_VOLUME, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Volume.measure", {**OF_VOLUME, "volumeID": CHILD, "dstVolFormat": "COW", "backing_chain": False}),
+    Line(
+        "Volume.measure",
+        {**OF_VOLUME, "volumeID": CHILD, "dstVolFormat": "RAW", "baseID": NOBODY},
+        problem="volume-does-not-exist",
+    ),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 3 << 29}, problem="disk-unusable"),
+    Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "LEGAL"}),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 3 << 29}),
+    Line(
+        "Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 1 << 30}, problem="volume-resize-value-error"
+    ),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": VOLUME, "newSize": 3 << 29}, problem="volume-non-writable"),
+    Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [VOLUME]}, problem="volume-image-has-children"),
+    Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [CHILD]}),
+    Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
+    Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
+    Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}, problem="cannot-clone-volume"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": TEMPLATE, "srcVolUUID": TEMPLATE}),
+    Line("Volume.getInfo", {**OF_VOLUME, "imageID": TEMPLATE, "volumeID": TEMPLATE}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}, problem="cannot-delete-shared-volume"),
+    Line("Image.delete", {**OF_VOLUME, "imageID": DERIVED["imageID"]}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}),
+    Line("StorageDomain.create", {"storagedomainID": SD3, "name": "data3", **LOCAL}),
+    Line("StorageDomain.attach", {**IN_POOL, "storagedomainID": SD3}),
+    Line("StorageDomain.activate", {**IN_POOL, "storagedomainID": SD3}),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD}, problem="invalid-params"),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}, problem="volume-does-not-exist"),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD3}),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}, problem="overwrite-image-error"),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.detach", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.format", {"storagedomainID": SD3}),
     Line("Image.delete", OF_VOLUME, problem="no-such-disk"),
     Line("StorageDomain.create", {"storagedomainID": SD2, "name": "data2", **LOCAL}),
     Line("StorageDomain.activate", IN_POOL, problem="storage-domain-not-in-pool"),

@@ -114,6 +114,24 @@ async def test_an_answer_is_as_its_reader_takes_it(manager: Manager, method: str
     assert no_nulls(answer)
 
 
+async def test_vitals_say_their_seconds_in_text(manager: Manager) -> None:
+    alone = await manager.call("Host.getStorageRepoStats", {"domains": [DOMAIN_ID]})
+    among = (await manager.call("Host.getStats", {}))["storageDomains"]
+    for vitals in (alone[DOMAIN_ID], among[DOMAIN_ID]):
+        each_of({"code": number, "version": number}, vitals)
+        for name in ("lastCheck", "delay"):
+            assert float(text(vitals[name])) >= 0
+        assert {vitals[name] for name in ("valid", "actual", "acquired")} == {True}
+    assert await manager.call("Host.getStorageRepoStats", {"domains": [VOLUME]}) == {}
+
+
+async def test_domains_and_pools_are_lists_of_ids(manager: Manager) -> None:
+    wanted = {"storagepoolID": BLANK, "domainClass": 1, "storageType": 4, "remotePath": "/storage/vm"}
+    assert DOMAIN_ID in texts(await manager.call("Host.getStorageDomains", wanted))
+    assert await manager.call("Host.getStorageDomains", {**wanted, "storageType": 1}) == []
+    assert await manager.call("Host.getConnectedStoragePools", {}) == [POOL]
+
+
 async def test_the_pool_is_told_at_the_top(manager: Manager) -> None:
     await start_spm(manager)
     whole = await manager.call("StoragePool.getInfo", {"storagepoolID": POOL})
@@ -146,6 +164,43 @@ async def test_lists_are_bare(manager: Manager) -> None:
     assert await manager.call("Image.reconcileVolumeChain", {**OF_IMAGE, "leafVolID": VOLUME}) == [VOLUME]
     await manager.finished("Image.delete", {**OF_IMAGE, "postZero": "false", "force": "false"})
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
+async def test_sizes_and_flags_come_as_text(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    where = {**OF_IMAGE, "volumeID": VOLUME}
+    await manager.finished("Volume.extendSize", {**where, "newSize": "2147483648"})
+    assert (await manager.call("Volume.getInfo", where))["capacity"] == "2147483648"
+    measured = await manager.call("Volume.measure", {**where, "dstVolFormat": 4, "backing_chain": "false"})
+    assert integer(measured["required"]) > 0
+    assert await manager.call("Volume.verify_untrusted", where) is True
+    flags = {"postZero": "false", "force": "false"}
+    await manager.finished("Image.deleteVolumes", {**OF_IMAGE, "volumeList": [VOLUME], **flags})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
+async def test_roles_and_operations_come_as_numbers(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    second = "11111111-1111-4111-8111-222222222222"
+    place = {"domainType": 4, "typeArgs": "/storage/vm", "name": "x", "domainClass": 1, "version": "5"}
+    await manager.call("StorageDomain.create", {"storagedomainID": second, **place})
+    for verb in ("attach", "activate"):
+        await manager.call(f"StorageDomain.{verb}", {"storagedomainID": second, "storagepoolID": POOL})
+    flags = {"postZero": "false", "force": "false", "discard": False}
+    into = {"dstSdUUID": second, "dstImgUUID": VOLUME, "dstVolUUID": IMAGE, "desc": "", "volType": 6}
+    source = {**OF_IMAGE, "volumeID": VOLUME}
+    await manager.finished("Volume.copy", {**source, **into, "volFormat": 5, "preallocate": 2, **flags})
+    there = {**IN_POOL, "storagedomainID": second}
+    template = await manager.call("Volume.getInfo", {**there, "imageID": VOLUME, "volumeID": IMAGE})
+    assert template["voltype"] == "SHARED"
+    move = {**OF_IMAGE, "dstSdUUID": second}
+    await manager.finished("Image.cloneStructure", move)
+    await manager.finished("Image.syncData", {**move, "syncType": "LEAF"})
+    await manager.finished("Image.delete", {**there, "imageID": IMAGE, **flags})
+    await manager.finished("Image.move", {**move, "operation": 2, **flags})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": second}) == [IMAGE, VOLUME]
 
 
 async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:

@@ -208,10 +208,10 @@ async def test_a_chain(pooled: MemoryHost) -> None:
     [
         ({"srcVolUUID": BLANK}, "goes on from its volume"),
         ({"srcVolUUID": SD2}, "goes on from its volume"),
-        ({"srcImgUUID": SD2}, "of the same image"),
+        ({"srcImgUUID": SD2}, "only the first volume"),
         ({"volFormat": "RAW"}, "only a COW volume"),
         ({"size": GIB // 2}, "smaller than the parent"),
-        ({"imageID": SD2}, "of the same image"),
+        ({"imageID": SD2}, "no such template"),
     ],
 )
 async def test_what_a_volume_cannot_go_on_from(pooled: MemoryHost, change: dict[str, Any], reason: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.memory_host import MemoryHost
+from harness.until import soon
 from vdsm.contract import image, storage, storage_domain, storage_pool, volume
 from vdsm.contract.errors_domains import (
     StorageDomainBlockSizeMismatch,
@@ -19,6 +20,7 @@ from vdsm.contract.errors_domains import (
     StorageDomainTypeError,
     StorageInUse,
     StorageTypeError,
+    StorageUnusable,
 )
 from vdsm.contract.errors_storage import MountError, MountRefused
 from vdsm.contract.storage import StorageState
@@ -44,11 +46,11 @@ class Lab:
         self._state = state
         self.tree, self.faults = Tree(), Faults()
         self.mounts = SimulatedMounts(self.tree, self.faults)
-        self.host = MemoryHost(state, tree=self.tree, mounts=self.mounts)
+        self.host = MemoryHost(state, tree=self.tree, mounts=self.mounts, monitor_s=0.05)
 
     async def restart(self) -> None:
         await self.host.close()
-        self.host = MemoryHost(self._state, tree=self.tree, mounts=self.mounts)
+        self.host = MemoryHost(self._state, tree=self.tree, mounts=self.mounts, monitor_s=0.05)
         await self.host.open()
 
     async def connect(self, *refs: dict[str, Any], kind: str = "NFS") -> list[int]:
@@ -236,6 +238,32 @@ async def test_a_restart_mounts_what_is_not_mounted(lab: Lab) -> None:
     assert (row.id, row.name, row.state, row.path) == (SD, "shared", StorageState.ACTIVE, "server:/export_1")
     assert await lab.disconnect(NFS) == 0, "it is what it was before"
     assert not lab.mounts.mounted
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Fault(error="Connection refused"), "could not be mounted .*Connection refused"),
+        (Fault(hang=True), "its server does not answer"),
+    ],
+)
+async def test_a_server_that_is_dead_at_the_start_is_waited_for_by_nobody(
+    lab: Lab, fault: Fault, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.core.storage.repository._ADOPTION_S", 0.2)
+    await lab.connect(NFS)
+    await lab.host.call(storage_domain.create, **NEW)
+    lab.mounts.lose(PLACE)
+    lab.faults.set("mount", fault)
+    await lab.restart()
+    with pytest.raises(StorageUnusable, match=f"it is not mounted: .*{reason}"):
+        await lab.host.call(storage_domain.get_images, storagedomainID=SD)
+    (row,) = await lab.host.call(storage.list_)
+    assert (row.state, row.name) == (StorageState.UNUSABLE, "shared")
+    lab.faults.clear()
+    monitor = lab.host.storage.monitor
+    await soon("it is used again", lambda: monitor.by_state() == {"active": 1})
+    assert await lab.host.call(storage_domain.get_images, storagedomainID=SD) == []
 
 
 @pytest.mark.parametrize(

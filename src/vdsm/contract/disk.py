@@ -41,6 +41,13 @@ _CHANGES = (
 )  # fmt: skip
 
 
+class DataExtent(Output, frozen=True, kw_only=True):
+    """A part of a file that has data."""
+
+    start: Bytes
+    length: Bytes
+
+
 class DiskTransfer(Output, frozen=True, kw_only=True):
     """A door to a disk's file at the host's image port: `/images/{id}` there, for whoever knows the id."""
 
@@ -54,6 +61,7 @@ class DiskTransfer(Output, frozen=True, kw_only=True):
     port: int
     tls: bool
     fingerprint: str  # SHA-256 of the certificate there, in hexadecimal; empty without TLS
+    data: list[DataExtent] | None = None  # of a download: in order; between them the file is nothing but zeros
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):
@@ -142,7 +150,8 @@ def create(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="DELETE /disks/{disk_id}",
-    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, ed.CannotDeleteSharedVolume, e.HypervisorUnavailable),
+    emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""

@@ -214,7 +214,42 @@ class VolumeAlreadyExists(Problem):
 
 class CannotCloneVolume(Problem):
     code, status, text = 217, 422, "volume {volume} cannot go on from {parent}: {reason}"
-    hint = "A new volume is of the format COW and goes on from the last legal volume of its image."
+    hint = "A new volume is of the format COW and goes on from the last legal volume of its image, or from a template."
+
+
+class VolumeImageHasChildren(Problem):
+    code, status, text = 204, 409, "volume {child} goes on from volume {volume} of image {image}"
+    hint = "Delete that one first, or merge the two."
+
+
+class CannotDeleteSharedVolume(Problem):
+    code, status, text = 223, 409, "volume {volume} is a template that image {image} goes on from"
+    hint = "Delete the images that go on from it first; the link to it in such an image goes with that image."
+
+
+class OverwriteImageError(Problem):
+    code, status, text = 265, 409, "there is an image {image} in storage domain {domain} already"
+    hint = "Delete that one first: nothing is ever written over."
+
+
+class MoveImageError(Problem):
+    code, status, text = 253, 409, "image {image} stays in storage domain {domain}: {reason}"
+    hint = "Nothing was lost: `vdsmsh disk list` shows where it is."
+
+
+class CouldNotValidateTemplateOnTargetDomain(Problem):
+    code, status, text = 263, 409, "storage domain {domain} does not have the template {volume} of image {image}"
+    hint = "Copy the template there first: Volume.copy with the same ids and the role SHARED."
+
+
+class VolumeNonWritable(Problem):
+    code, status, text = 213, 409, "volume {volume} of image {image} is not written to: {reason}"
+    hint = "Only the last volume of an image, which is no template, changes."
+
+
+class VolumeResizeValueError(Problem):
+    code, status, text = 232, 422, "volume {volume} has {capacity} bytes, which is more than {size}"
+    hint = "A volume only grows."
 
 
 class GenerationMismatch(Problem):

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
+
+from msgspec import Meta
 
 from . import errors as e
 from . import errors_domains as ed
@@ -25,6 +28,21 @@ _CHANGES = (
 )  # fmt: skip
 
 
+class ImageMoveOperation(enum.StrEnum):
+    """Whether the source stays."""
+
+    COPY = "COPY"
+    MOVE = "MOVE"
+
+
+class SyncType(enum.StrEnum):
+    """Which of an image's volumes: all, all but the one that is written to, or that alone."""
+
+    ALL = "ALL"
+    INTERNAL = "INTERNAL"
+    LEAF = "LEAF"
+
+
 class PreparedImageInfo(Output, frozen=True, kw_only=True):
     """Where a prepared image is found on this host."""
 
@@ -33,7 +51,7 @@ class PreparedImageInfo(Output, frozen=True, kw_only=True):
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/delete",
-    raises=(*_CHANGES, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.DiskInUse, ed.CannotDeleteSharedVolume, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(
     image_id: ImageId,
@@ -45,7 +63,31 @@ def delete(
 ) -> None:
     """Remove an image with all its volumes. There is no way back.
 
-    `postZero` and `discard` are for block storage: a file system gives nobody what was in a removed file.
+    A template stays while other images go on from it. `postZero` and `discard` are for block storage: a file system
+    gives nobody what was in a removed file.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/volumes/delete",
+    command="image delete-volumes",
+    raises=(*_CHANGES, ed.VolumeDoesNotExist, ed.VolumeImageHasChildren, ed.CannotDeleteSharedVolume, ed.DiskUnusable,
+            ed.DiskInUse, es.FileMissing, es.ImageVerificationError, e.HypervisorUnavailable),
+    emits=(ev.DiskRemoved,),
+)  # fmt: skip
+def delete_volumes(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    volume_list: Annotated[list[VolumeId], Meta(min_length=1, max_length=1000)],
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Remove volumes of an image: those at the end of its chain, and those that merges left. There is no way back.
+
+    What a merge left may go while a machine uses the image. With `force` also a volume whose metadata cannot be read;
+    never one that others go on from. With all its volumes the image goes.
     """
 
 
@@ -96,4 +138,69 @@ def reconcile_volume_chain(
 
     The base comes first. Volumes that are in the chain no more are marked ILLEGAL: delete them. A machine may be
     writing meanwhile.
+    """
+
+
+_COPIES = (
+    *_CHANGES, ed.ImagesNotSupportedError, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, ed.CannotCopyVolume,
+    ed.GenerationMismatch, es.DestinationVolumeTooSmall, es.FileMissing, es.ImageOperationFailed,
+    es.ImageVerificationError, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams,
+    e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/move",
+    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain,
+            ed.CannotDeleteSharedVolume),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def move(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+    operation: ImageMoveOperation,
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Copy an image with all its volumes to another domain of the pool; with MOVE the source goes once that is done.
+
+    Its ids stay. A template it goes on from must be in the other domain. No machine may have it. What is there is never
+    written over, also with `force`.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/clone-structure",
+    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def clone_structure(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+) -> None:
+    """Make an image's volumes in another domain of the pool, without their data, and ILLEGAL until those are there.
+
+    A machine may be using the image.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/sync-data",
+    raises=_COPIES,
+)  # fmt: skip
+def sync_data(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+    sync_type: SyncType,
+) -> None:
+    """Copy the data of an image's volumes into those that `Image.cloneStructure` made; these are LEGAL then.
+
+    With INTERNAL a machine may be using the image: it writes to the last volume alone.
     """

@@ -120,11 +120,12 @@ def operation(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change. `undo` is None where nothing need or can be undone."""
+    """One change. `undo` is None where nothing need or can be undone; `weight` is its share of the whole's progress."""
 
     title: str
     do: Op[typing.Any]
     undo: Op[typing.Any] | None = None
+    weight: float = 1.0
 
 
 class Operations:

@@ -60,6 +60,7 @@ class Usable(NamedTuple):
     volume_id: str
     path: str
     format: DiskFormat
+    template: bool  # others go on from it: it must not be written to
 
 
 class Catalog:
@@ -79,9 +80,9 @@ class Catalog:
         return None
 
     async def images(self, domain: Domain) -> dict[str, Image]:
-        """Every image of a usable domain."""
+        """Every image of a usable domain, without those that are only just being made or removed."""
         found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
-        return chains.images_of(domain.id, found)
+        return {name: image for name, image in chains.images_of(domain.id, found).items() if image.own()}
 
     async def image(self, domain: Domain, image_id: str) -> Image | None:
         directory = domain.path(layout.image(image_id))
@@ -94,6 +95,14 @@ class Catalog:
             for name in names
         }
         return chains.images_of(domain.id, read).get(image_id)
+
+    async def find_in(self, domain_id: str, image_id: str) -> Found:
+        """Raises StorageDomainDoesNotExist, StorageUnusable, NoSuchDisk."""
+        domain = await self._repository.usable(domain_id)
+        image = await self.image(domain, image_id)
+        if image is None:
+            raise NoSuchDisk(disk=image_id)
+        return Found(domain, image)
 
     async def all(self) -> list[Found]:
         """Of every domain that can be read now."""
@@ -135,12 +144,15 @@ class Catalog:
 
     async def for_machine(self, ref: str) -> Usable:
         """Raises NoSuchDisk, DiskUnusable."""
-        found = await self.named(ref)
-        status, reason = found.image.status()
-        if status is not VolumeStatus.OK:
-            raise DiskUnusable(disk=found.name, reason=reason)
+        found = sound(await self.named(ref))
         top = chain_of(found)[0]
-        return Usable(found.image.id, top, found.volume_path(top), DISK_FORMATS[found.image.volumes[top].format])
+        return Usable(
+            disk_id=found.image.id,
+            volume_id=top,
+            path=found.volume_path(top),
+            format=DISK_FORMATS[found.image.volumes[top].format],
+            template=bool(found.image.template()),
+        )
 
 
 def chain_of(found: Found) -> list[str]:
@@ -149,3 +161,11 @@ def chain_of(found: Found) -> list[str]:
         return found.image.chain()
     except Malformed as fault:
         raise DiskUnusable(disk=found.name, reason=fault) from None
+
+
+def sound(found: Found) -> Found:
+    """Raises DiskUnusable for an image whose chain is not whole and finished."""
+    status, reason = found.image.status()
+    if status is not VolumeStatus.OK:
+        raise DiskUnusable(disk=found.name, reason=reason)
+    return found

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from vdsm.contract import storage
 from vdsm.contract.errors import Problem
@@ -80,11 +80,12 @@ class Checks:
                 image = images.get(name, Image(name))
                 async for finding in self._in_image(domain, image):
                     yield finding
+                async for finding in self._links(domain, image, images):
+                    yield finding
 
     async def _of_leases(self, domain: Domain) -> AsyncIterator[Finding]:
         """Without them a domain serves hosts that use none."""
-        pool = self._repository.pool_of(domain.id)
-        needed = pool.leases if pool is not None else self._leases.needed(domain.connection.type)
+        needed = self._leases.used(domain)
         faults = await self._leases.faults(domain)
         if needed:
             faults += await self._leases.faults_of_volumes(domain)
@@ -121,6 +122,17 @@ class Checks:
                 async for finding in self._of_volume(Found(domain, image), name):
                     yield finding
 
+    async def _links(self, domain: Domain, image: Image, images: Mapping[str, Image]) -> AsyncIterator[Finding]:
+        """Whether what it has of a template is the template's."""
+        for name, meta in image.volumes.items():
+            if meta.image == image.id:
+                continue
+            where, home = layout.volume(image.id, name), images.get(meta.image)
+            if home is None or home.template() != name:
+                yield _stray(where, f"image {meta.image}, whose template it is, is not there", "Nothing: it is whole.")
+            elif await self._inode(domain, where) != await self._inode(domain, layout.volume(home.id, name)):
+                yield _wrong(where, f"it is no link to the template in image {meta.image}", _FROM_BACKUP)
+
     async def _of_volume(self, found: Found, name: str) -> AsyncIterator[Finding]:
         """Whether a volume's file is what its metadata says."""
         meta, where = found.image.volumes[name], layout.volume(found.image.id, name)
@@ -134,6 +146,12 @@ class Checks:
                 return
         if size < meta.capacity:
             yield _wrong(where, f"it has {size} bytes, its metadata says {meta.capacity}", _FROM_BACKUP)
+
+    async def _inode(self, domain: Domain, inside: str) -> int | None:
+        try:
+            return (await self._files.status(domain.root, domain.path(inside))).inode
+        except FileMissing:
+            return None
 
     async def _size(self, domain: Domain, inside: str) -> int | None:
         try:

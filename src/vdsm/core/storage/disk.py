@@ -24,6 +24,7 @@ from .formats import DISK_FORMATS, VOLUME_FORMATS
 from .lines import Malformed
 from .records import Domain
 from .repository import Repository
+from .templates import Templates
 from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
@@ -35,12 +36,19 @@ Users = Callable[[str], list[str]]
 
 class Disks:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: VolumeOperations, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        catalog: Catalog,
+        operations: VolumeOperations,
+        templates: Templates,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._templates = templates
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -168,6 +176,7 @@ class Disks:
         await self._repository.writable(found.domain.id)
         for machine in self._users(disk_id):
             raise DiskInUse(disk=found.name, vm=machine)
+        await self._templates.check_unused(found)
         await ctx.run(*self._do.removal(found.domain.id, disk_id, found.name), about=disk_id)
 
 

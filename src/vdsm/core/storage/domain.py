@@ -33,7 +33,7 @@ from vdsm.contract.storage_words import (
     VolumeStatus,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import Files
+from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step
 
 from . import domain_meta, layout
@@ -80,40 +80,23 @@ class Domains:
     async def dump(self, ctx: Context, sd_id: str, full: bool = False) -> StorageDomainDump:
         info = await self._info(sd_id)
         domain = await self._repository.usable(sd_id)
-        volumes: dict[str, VolumeDump] = {}
+        lies: dict[str, Image] = {}
         for image in (await self._catalog.images(domain)).values():
+            own = image.own()
             for volume_id in (*image.volumes, *image.faults):
-                volumes[volume_id] = await self._dump(domain, image, volume_id)
+                if volume_id in own or volume_id not in lies:  # a template is told where it is at home
+                    lies[volume_id] = image
+        paths = [domain.path(layout.volume(image.id, volume_id)) for volume_id, image in lies.items()]
+        files = await self._files.statuses(domain.root, paths)
+        volumes = {
+            volume_id: _dumped(image, volume_id, file)
+            for (volume_id, image), file in zip(lies.items(), files, strict=True)
+        }
         return StorageDomainDump(metadata=info, volumes=volumes)
 
-    async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
-        try:
-            file = await self._files.status(domain.root, domain.path(layout.volume(image.id, volume_id)))
-            seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
-        except FileMissing:
-            seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
-        if (meta := image.volumes.get(volume_id)) is None:
-            return replace(seen, status=VolumeStatus.INVALID)
-        illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
-        return replace(
-            seen,
-            status=VolumeStatus.ILLEGAL if illegal else seen.status,
-            parent=meta.parent,
-            description=meta.description,
-            disktype=meta.disk_type,
-            format=meta.format,
-            type=meta.allocation,
-            voltype=meta.role,
-            legality=meta.legality,
-            capacity=meta.capacity,
-            ctime=meta.created,
-            generation=meta.generation,
-            sequence=meta.sequence,
-        )
-
     async def _info(self, domain_id: str) -> StorageDomainInfo:
-        meta = (await self._repository.refresh(domain_id)).metadata()
-        pool = self._repository.pool_of(domain_id)
+        domain = await self._repository.refresh(domain_id)
+        meta, pool = domain.metadata(), self._repository.pool_of(domain_id)
         holder = NOBODY
         with contextlib.suppress(Problem):  # the domain is told of all the same
             holder = await self._charge.holder(pool) if pool else NOBODY
@@ -131,7 +114,7 @@ class Domains:
             block_size=meta.block_size,
             alignment=meta.alignment,
             remote_path=meta.remote_path,
-            leases=pool.leases if pool else self._leases.needed(meta.type),
+            leases=self._leases.used(domain),
         )
 
     @handles(storage_domain.get_stats)
@@ -149,7 +132,7 @@ class Domains:
     ) -> list[str]:
         images = await self._catalog.images(await self._repository.usable(storagedomain_id))
         wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
-        return sorted(volume for image in wanted for volume in (*image.volumes, *image.faults))
+        return sorted({volume for image in wanted for volume in (*image.volumes, *image.faults)})
 
     @handles(storage_domain.validate)
     async def validate(self, ctx: Context, storagedomain_id: str) -> None:
@@ -388,3 +371,27 @@ class Domains:
                 self._do.connect_pool(pool),
             ),
         ]
+
+
+def _dumped(image: Image, volume_id: str, file: FileStatus | None) -> VolumeDump:
+    seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
+    if file is not None:
+        seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
+    if (meta := image.volumes.get(volume_id)) is None:
+        return replace(seen, status=VolumeStatus.INVALID)
+    illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
+    return replace(
+        seen,
+        status=VolumeStatus.ILLEGAL if illegal else seen.status,
+        parent=meta.parent,
+        description=meta.description,
+        disktype=meta.disk_type,
+        format=meta.format,
+        type=meta.allocation,
+        voltype=meta.role,
+        legality=meta.legality,
+        capacity=meta.capacity,
+        ctime=meta.created,
+        generation=meta.generation,
+        sequence=meta.sequence,
+    )

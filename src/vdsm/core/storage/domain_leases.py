@@ -21,6 +21,7 @@ from .domain_meta import DomainMeta
 from .external_leases import ExternalLeases
 from .lines import Malformed, is_uuid
 from .records import Domain
+from .repository import Repository
 
 log = logging.getLogger(__name__)
 
@@ -31,13 +32,19 @@ _INTERNAL = "xleases"
 class DomainLeases:
     """`local`: whether local directories have leases too. Mounted storage always has."""
 
-    def __init__(self, files: Files, leases: Leases, *, local: bool) -> None:
+    def __init__(self, files: Files, leases: Leases, repository: Repository, *, local: bool) -> None:
         self._files = files
         self._leases = leases
+        self._repository = repository
         self._local = local
 
     def needed(self, domain_type: StorageDomainType) -> bool:
         return self._local or domain_type is not StorageDomainType.LOCALFS
+
+    def used(self, domain: Domain) -> bool:
+        """Whether this host uses those of a domain, as its pool says."""
+        pool = self._repository.pool_of(domain.id)
+        return pool.leases if pool is not None else self.needed(domain.connection.type)
 
     async def write(self, root: str, meta: DomainMeta) -> None:
         """Of a domain that is being made, whatever was there. Raises ClusterLockInitError, LockManagerUnavailable."""

@@ -23,25 +23,33 @@ from .disk import Disks, Users
 from .domain import Domains
 from .domain_leases import DomainLeases
 from .domain_operations import DomainOperations
+from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
+from .image_moves import ImageMoves
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .merges import Merges
+from .monitor import Monitor
 from .mountpoints import Mountpoints
 from .nbd import NbdServers
 from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
+from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
 from .storage import Storage
+from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_creation import VolumeCreation
 from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
+from .volume_removal import VolumeRemoval
+from .volume_sizes import VolumeSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +60,8 @@ class Settings:
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
     local_leases: bool = False  # whether local domains have leases too
+    monitor_interval_s: float = 10.0  # between two looks at a domain
+    monitor_patience_s: float = 10.0  # a look that takes longer hangs
 
 
 class StorageParts:
@@ -78,7 +88,14 @@ class StorageParts:
         self.charge = charge = Charge(leases, repository, host_ids, journal)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
-        domain_leases = DomainLeases(files, leases, local=settings.local_leases)
+        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
+
+        def acquired(domain: Domain) -> bool:
+            return not domain_leases.used(domain) or host_ids.joined(domain.id)
+
+        self.monitor = monitor = Monitor(
+            files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
+        )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
@@ -88,12 +105,16 @@ class StorageParts:
         merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
-        disks = Disks(files, repository, catalog, do, users)
-        storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places)
+        templates = Templates(files, repository, catalog)
+        disks = Disks(files, repository, catalog, do, templates, users)
+        storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
+        self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
-        volumes = Volumes(files, images, repository, catalog, do, users)
+        volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             DataJobs(jobs, copies),
@@ -102,11 +123,16 @@ class StorageParts:
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
             IsoFiles(files, repository),
             storage,
+            host_storage,
             volumes,
+            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeRemoval(repository, catalog, do, templates, reconciler, users),
+            sizes,
+            image_moves,
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, reconciler, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, domain_leases, charge, places, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
@@ -121,7 +147,11 @@ class StorageParts:
             reconciler,
             disks,
             storage,
+            host_storage,
             volumes,
+            templates,
+            sizes,
+            image_moves,
             exports,
             tickets,
             moves,
@@ -130,8 +160,10 @@ class StorageParts:
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.monitor.open()
         self.host_ids.open()
         self.charge.open()
+        await self._host_storage.open()
 
     def _lost(self, leases: Collection[Lease]) -> None:
         """Whatever was done under them must not go on."""
@@ -151,4 +183,5 @@ class StorageParts:
     async def close(self) -> None:
         await self.charge.close()
         await self.host_ids.close()
+        await self.monitor.close()
         await self.repository.close()

@@ -55,6 +55,7 @@ class Domain:
     meta: DomainMeta | None = None
     fault: str = ""
     away: bool = False
+    read_only: bool = False
 
     @property
     def root(self) -> str:

@@ -7,6 +7,7 @@ The domains themselves are the truth about what is in them. What is kept over a 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -36,7 +37,8 @@ log = logging.getLogger(__name__)
 
 _CONNECTION, _POOL = "connection", "pool"
 _GONE = "gone"
-_NONE = "it has no metadata"
+NO_METADATA = "it has no metadata"
+_READ_ONLY = "its file system is read-only"
 _NEW = "it was not looked at yet"
 _ADOPTION_S = 10.0  # for a place to be reached at the start; the monitor goes on trying
 _RESCAN_S = 5.0
@@ -111,15 +113,13 @@ class Repository:
     async def _adopt_one(self, connection: Connection) -> None:
         try:
             with within(_ADOPTION_S):
-                await self._mountpoints.make(connection)
-                found = {domain.id: domain for domain in await self.look(connection)}
-            for domain_id, name in connection.known.items():
-                self._set(found.get(domain_id) or Domain(domain_id, name, connection, fault=_NONE))
-        except Problem as problem:
+                if connection.mount is None:
+                    await self._mountpoints.make(connection)
+                await self.reach(connection)
+                for domain_id in connection.known:
+                    await self.read(domain_id)
+        except Problem as problem:  # the monitor goes on, and says how each domain does
             log.error("storage at %s cannot be used: %s", connection.remote, problem)
-            away = connection.mount is not None or isinstance(problem, DeadlineExceeded)
-            for domain_id in connection.known:
-                self.lose(domain_id, str(problem), away=away)
         finally:
             del self._adoptions[connection.root]
 
@@ -158,20 +158,22 @@ class Repository:
         async with self._reading[domain_id]:  # who began to read before a change must not have the last word after it
             domain = self.find(domain_id)
             fresh = await self._read(domain.connection, domain_id, domain.name)
-            if domain_id in self._domains:
-                self._set(fresh)
+            if (now := self._domains.get(domain_id)) is not None:
+                self._set(fresh := dataclasses.replace(fresh, read_only=now.read_only))
         return fresh
 
-    def lose(self, domain_id: str, reason: str, *, away: bool) -> None:
-        """The domain cannot be used; see `Domain`."""
-        domain = self.find(domain_id)
-        self._set(Domain(domain_id, domain.name, domain.connection, fault=reason, away=away))
+    def lose(self, domain_id: str, reason: str) -> None:
+        """The domain is away; see `Domain`."""
+        self._set(dataclasses.replace(self.find(domain_id), meta=None, fault=reason, away=True))
+
+    def note(self, domain_id: str, *, read_only: bool) -> None:
+        self._set(dataclasses.replace(self.find(domain_id), read_only=read_only))
 
     async def look(self, connection: Connection) -> list[Domain]:
         """The domains of a connection, also those whose metadata is damaged. Raises what the files do."""
         names = [name for name in await self._files.names(connection.root) if is_uuid(name)]
         found = [await self._read(connection, name, connection.known.get(name, "")) for name in names]
-        return [domain for domain in found if domain.fault != _NONE or domain.id in connection.known]
+        return [domain for domain in found if domain.fault != NO_METADATA or domain.id in connection.known]
 
     async def _read(self, connection: Connection, domain_id: str, name: str) -> Domain:
         try:
@@ -182,19 +184,22 @@ class Repository:
             if meta.uuid != domain_id:
                 raise Malformed(f"it says that it is {meta.uuid}")
         except FileMissing:
-            return Domain(domain_id, name, connection, fault=_NONE)
+            return Domain(domain_id, name, connection, fault=NO_METADATA)
         except (DeadlineExceeded, TooBusy):  # which says nothing of the domain: the caller may have had little time
             raise
-        except (Malformed, Problem) as fault:
+        except Malformed as fault:
             return Domain(domain_id, name, connection, fault=f"its metadata cannot be used: {fault}")
+        except Problem as problem:
+            return Domain(domain_id, name, connection, fault=str(problem))
         return Domain(domain_id, meta.description, connection, meta)
 
     def _set(self, domain: Domain) -> None:
+        """Tells of it exactly when how it stands, or why, has changed."""
         before = self._domains.get(domain.id)
         self._domains[domain.id] = domain
-        if before is None or (before.meta is None, before.fault) != (domain.meta is None, domain.fault):
-            state = StorageState.ACTIVE if domain.meta else StorageState.UNUSABLE
-            self._tell(domain, state.value, domain.fault)
+        if before is None or (state_of(before), before.fault) != (state_of(domain), domain.fault):
+            state = state_of(domain)
+            self._tell(domain, state.value, domain.fault or (_READ_ONLY if state is StorageState.READ_ONLY else ""))
 
     def _tell(self, domain: Domain, status: str, reason: str = "") -> None:
         event = StorageStatus(storage_id=domain.id, storage_name=domain.name, status=status, reason=reason)
@@ -209,9 +214,18 @@ class Repository:
         return [domain for domain in self if domain.root == connection.root]
 
     async def reach(self, connection: Connection) -> None:
-        """See that what has to be mounted is. Raises what the mounts do."""
-        if connection.mount is not None:
+        """See that what has to be mounted is; else its domains are away. Raises what the mounts do."""
+        if connection.mount is None:
+            return
+        try:
             await self._mountpoints.make(connection)
+        except TooBusy:
+            raise
+        except Problem as problem:
+            reason = "its server does not answer" if isinstance(problem, DeadlineExceeded) else str(problem)
+            for domain in self.domains_at(connection):
+                self.lose(domain.id, f"it is not mounted: {reason}")
+            raise
 
     async def stands(self, connection: Connection) -> bool:
         """Whether something is mounted in its place."""
@@ -237,7 +251,9 @@ class Repository:
                 del self._domains[domain.id]
                 self._tell(domain, _GONE)
         for domain in found:
-            self._set(Domain(domain.id, domain.name, connection, domain.meta, domain.fault))
+            before = self._domains.get(domain.id)
+            read_only = before is not None and before.read_only
+            self._set(dataclasses.replace(domain, connection=connection, read_only=read_only))
         self.changed()
 
     async def disconnect(self, connection: Connection, *, keep_mount: bool = False) -> None:
@@ -385,3 +401,9 @@ class Repository:
             target = f"{self._directory}/{self._mountpoints.name(domain.connection)}/{domain_id}"
             await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
         await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)
+
+
+def state_of(domain: Domain) -> StorageState:
+    if domain.meta is None:
+        return StorageState.UNUSABLE
+    return StorageState.READ_ONLY if domain.read_only else StorageState.ACTIVE

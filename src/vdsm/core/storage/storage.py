@@ -8,7 +8,7 @@ import os.path
 import uuid
 
 from vdsm.contract import storage
-from vdsm.contract.errors import Problem
+from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import (
     StorageDomainAlreadyExists,
     StorageDomainDoesNotExist,
@@ -16,7 +16,7 @@ from vdsm.contract.errors_domains import (
     StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage import StorageState, StorageSummary
+from vdsm.contract.storage import StorageSummary
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainRole,
@@ -24,6 +24,7 @@ from vdsm.contract.storage_words import (
     StorageDomainType,
 )
 from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 from vdsm.core.steps import Step, operation
 
@@ -32,11 +33,13 @@ from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .monitor import Monitor
 from .places import Places
 from .records import Connection, Domain, PoolRecord
-from .repository import Repository
+from .repository import Repository, state_of
 
 _HOST_ID = 1  # of the only host
+_LOOK_S = 2.0  # for a list, which shows what hangs too
 
 
 class Storage:
@@ -49,6 +52,7 @@ class Storage:
         charge: Charge,
         users: Users,
         places: Places,
+        monitor: Monitor,
     ) -> None:
         self._files = files
         self._repository = repository
@@ -57,6 +61,7 @@ class Storage:
         self._charge = charge
         self._users = users
         self._places = places
+        self._monitor = monitor
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -70,26 +75,29 @@ class Storage:
         return await self._summary(self._repository.find(domain_id))
 
     async def _summary(self, domain: Domain) -> StorageSummary:
-        space = Space(total=0, available=0)
+        space = self._monitor.space(domain.id)
         try:
-            domain = await self._repository.usable(domain.id)
-            space = await self._files.space(domain.root)
-            reason = ""
-        except Problem as problem:
-            reason = str(problem)
+            with within(_LOOK_S):
+                domain = await self._repository.usable(domain.id)
+                space = await self._files.space(domain.root)
+        except (DeadlineExceeded, TooBusy):  # then what is known of it must do
+            domain = self._repository.find(domain.id)
+        except Problem:
+            domain = self._repository.find(domain.id)
+            space = Space(total=0, available=0)
         pool = self._repository.pool_of(domain.id)
         return StorageSummary(
             id=domain.id,
             name=domain.name,
             type=domain.connection.type,
             path=domain.connection.remote,
-            state=StorageState.UNUSABLE if reason else StorageState.ACTIVE,
+            state=state_of(domain),
             pool=pool.id if pool else BLANK,
             in_charge=pool is not None and pool.in_charge,
-            leases=pool.leases if pool else self._leases.needed(domain.connection.type),
+            leases=self._leases.used(domain),
             total=space.total,
             free=space.available,
-            reason=reason,
+            reason=domain.fault,
         )
 
     # ---- making, opening, closing ----------------------------------------------------------------------------------

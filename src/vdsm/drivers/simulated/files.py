@@ -12,7 +12,7 @@ from vdsm.contract.errors_storage import (
     PathEscapes,
     StorageBroken,
 )
-from vdsm.core.ports.files import FileKind, FileStatus, Space
+from vdsm.core.ports.files import Extent, FileKind, FileStatus, Space
 
 from .faults import Faults
 from .tree import Node, Tree, allocated
@@ -88,6 +88,19 @@ class SimulatedFiles:
             inode=node.inode,
         )
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        found: list[FileStatus | None] = []
+        for path in paths:
+            try:
+                found.append(await self.status(root, path))
+            except FileMissing:
+                found.append(None)
+        return found
+
+    async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
+        node = self.tree.file(await self._at("extents", root, path))
+        return [Extent(0, len(node.data))] if node.data else []
+
     async def names(self, root: str, path: str = "") -> Sequence[str]:
         return self.tree.names(await self._at("names", root, path))
 
@@ -153,6 +166,7 @@ class SimulatedFiles:
         if any(n in ("", ".", "..") or "\0" in n or len(n.encode(errors="replace")) > 255 for n in names):
             raise PathEscapes(file=repr(path), root=root)
         at = posixpath.join(root, path).rstrip("/")
+        await self._faults.stall(method, root)
         await self._faults.suffer(method, lambda reason: StorageBroken(file=at, reason=reason))
         if root not in self.tree.nodes:
             raise FileMissing(file=root)
