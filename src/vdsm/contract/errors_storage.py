@@ -61,6 +61,16 @@ class BitmapDoesNotExist(Problem):
     hint = "Take a full backup, which begins a new one."
 
 
+class AddBitmapError(Problem):
+    code, status, text = 1620, 409, "{file} cannot record changes as {bitmap}: {reason}"
+    hint = "`qemu-img info` shows the bitmaps of an image; a raw one has none."
+
+
+class ToolMissing(Problem):
+    code, status, text = 10612, 501, "this host has no {tool}"
+    hint = "Install the package it comes in: `apt install {package}` on Debian."
+
+
 # ---- mounts ----------------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .backups import BackupOperations, Backups
+from .bitmaps import Bitmaps
 from .catalog import Catalog
 from .charge import Charge
 from .check import Checks
@@ -102,6 +103,8 @@ class StorageParts:
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
+        data_jobs = DataJobs(images, jobs, copies, users)
+        bitmaps = Bitmaps(images, jobs)
         merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
@@ -117,7 +120,8 @@ class StorageParts:
         sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
-            DataJobs(jobs, copies),
+            data_jobs,
+            bitmaps,
             merges,
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
@@ -143,6 +147,8 @@ class StorageParts:
             charge,
             backup_operations,
             copies,
+            data_jobs,
+            bitmaps,
             merges,
             reconciler,
             disks,
