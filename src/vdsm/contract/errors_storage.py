@@ -122,6 +122,11 @@ class ReleaseLockFailure(Problem):
     hint = "sanlock's log (/var/log/sanlock.log) has more."
 
 
+class SanlockLVBError(Problem):
+    code, status, text = 703, 500, "the value of the lease {lease} could not be written: {reason}"
+    hint = "sanlock's log (/var/log/sanlock.log) has more."
+
+
 class SanlockInquireError(Problem):
     code, status, text = 704, 500, "the lease {lease} could not be read: {reason}"
     hint = "Check that the file is there and holds leases: `sanlock direct dump FILE`."
