@@ -186,6 +186,14 @@ async def test_links_of_ours(lab: Lab) -> None:
         await lab.files.read_symlink(lab.root, "sd")
 
 
+async def test_a_place_is_named_without_links(lab: Lab) -> None:
+    await lab.files.make_symlink(lab.root, "way", f"{lab.root}/images")
+    assert await lab.files.real_path(f"{lab.root}/way") == f"{lab.root}/images"
+    assert await lab.files.real_path(f"{lab.root}/images/../none") == f"{lab.root}/none"
+    for place in ("way", "images/../none"):
+        await lab.files.release(f"{lab.root}/{place}")
+
+
 async def test_space_probe_and_block_size(lab: Lab) -> None:
     space = await lab.files.space(lab.root)
     assert 0 < space.available <= space.total

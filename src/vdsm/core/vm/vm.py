@@ -161,6 +161,8 @@ class Vms:
                 raise CannotCreateVM(reason=f"disk {path} is of the format {found.format}; leave the format out")
             if disk.volume not in (None, found.volume_id):
                 raise CannotCreateVM(reason=f"disk {path} is written to in its volume {found.volume_id}")
+            if found.template and not disk.read_only:
+                raise CannotCreateVM(reason=f"disk {path} is a template, which is only read: make a disk from it")
             path, image_format = found.path, found.format
         path = await self._files.admit(path, image_format)
         await self._claim(ctx, path)

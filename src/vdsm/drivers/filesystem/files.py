@@ -90,6 +90,9 @@ class LinuxFiles:
     async def remove(self, root: str, path: str) -> bool:
         return bool((await self._call(root, "remove", path, seconds=_TREE_S))[0])
 
+    async def real_path(self, root: str) -> str:
+        return str((await self._send(root, "real_path", ""))[0])
+
     async def space(self, root: str) -> Space:
         found, _ = await self._send(root, "space", "")
         return msgspec.convert(found, Space)
