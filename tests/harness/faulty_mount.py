@@ -293,6 +293,14 @@ class FaultyMount(HungMount):
         return struct.pack("=Q", os.lseek(handle, offset, whence))
 
 
+class BrokenMount(FaultyMount):
+    """One that answers everything with an input/output error."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, directory)
+        self._faults.append(Fault(errno.EIO))
+
+
 def _name(kind: int, body: bytes) -> str:
     skip = {8: 16, 9: 8, 35: 16}.get(kind, 0)
     return os.fsdecode(body[skip:].split(bytes(1))[0])
