@@ -46,6 +46,15 @@ OF_VOLUME2 = {**OF_VOLUME, "imageID": IMAGE2}
 JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666666666666"
 CHAIN = {"sd_id": SD, "img_id": IMAGE2, "top_id": CHILD2, "base_id": VOLUME2}
 DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
+AT2 = {"sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("add_bitmap", {"bitmap": JOB}),
+    ("remove_bitmap", {"bitmap": JOB}),
+    ("clear_bitmaps", {}),
+    ("amend_volume", {"qcow2_attr": {"compat": "1.1"}}),
+    ("sparsify_volume", {}),
+    ("update_volume", {"vol_attr": {"description": "small"}}),
+]
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
 SD3, TEMPLATE = "11111111-1111-4111-8111-444444444444", "22222222-2222-4222-8222-333333333333"
 TO_TEMPLATE = {
@@ -198,6 +207,18 @@ SHEET = [
     ),
     Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": VOLUME2}),
     Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    *(
+        Line(f"SDM.{verb}", {"job_id": f"{JOB[:-2]}0{n}", "vol_info": AT2, **more})
+        for n, (verb, more) in enumerate(SMALL)
+    ),
+    *(
+        Line(
+            f"SDM.{verb}",
+            {"job_id": NOBODY, "vol_info": {**AT2, "generation": 999}, **more},
+            problem="generation-mismatch",
+        )
+        for verb, more in SMALL
+    ),
     Line("Image.delete", OF_VOLUME2),
     Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
     Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),
@@ -205,6 +226,8 @@ SHEET = [
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD}, problem="disk-unusable"),
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
     Line("Image.teardown", OF_VOLUME),
+    Line("Image.receive", {**OF_VOLUME, "size": 1}, problem="stream"),
+    Line("Image.send", {**OF_VOLUME, "size": 1}, problem="stream"),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": CHILD, "discard": True}}),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": VOLUME}}, problem="disk-unusable"),
     Line("Host.add_image_ticket", {"ticket": {**TICKET, "url": f"nbd:unix:/simulated/{NOBODY}.sock"}}),

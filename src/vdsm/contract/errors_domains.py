@@ -189,6 +189,11 @@ class SpmStartError(Problem):
     hint = "Only one host may change a pool; leases see to that, or there is only one host."
 
 
+class SpmStopError(Problem):
+    code, status, retryable, text = 653, 409, True, "{count} operations still change storage pool {pool}"
+    hint = "Wait until they are done, or stop their tasks."
+
+
 class IsSpm(Problem):
     code, status, text = 656, 409, "this host is in charge of storage pool {pool}"
     hint = "Give that up first: StoragePool.spmStop."
@@ -275,3 +280,13 @@ class SharedVolumeNonWritable(Problem):
 class UnexpectedVolumeState(Problem):
     code, status, text = 922, 409, "volume {volume} is not in the state for this: {reason}"
     hint = "A merge is StoragePool.prepareMerge, SDM.merge, StoragePool.finalizeMerge, Image.deleteVolumes."
+
+
+class InvalidVolumeUpdate(Problem):
+    code, status, text = 235, 422, "volume {volume} cannot become that: {reason}"
+    hint = "A LEAF without a parent can become SHARED, a template; other roles follow from the chain."
+
+
+class IncorrectFormat(Problem):
+    code, status, text = 202, 409, "volume {volume} is {format}, and this is for COW volumes"
+    hint = "Copy it into a COW volume first: SDM.copy_data."

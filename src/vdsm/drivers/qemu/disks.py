@@ -17,7 +17,6 @@ from vdsm.contract.errors_storage import (
     FileMissing,
     ImageOperationFailed,
     ImageVerificationError,
-    NoSpaceLeftOnDomain,
 )
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress, Reference
@@ -25,14 +24,13 @@ from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure
 from .chain import Look
 from .stated import layers as layers_of
 from .stated import read_reference, read_stated
-from .tool import QemuImg, decoded, takes_direct
+from .tool import SPARSIFY, QemuImg, decoded, takes_direct
 
 _MODE = 0o660
 _COMPATS = ("0.10", "1.1")
 _NAME_MAX = 1023  # of a bitmap
 _UNSOUND = 2  # qemu-img check: errors were found
 _LEAKS = 3
-_ENOSPC = "No space left on device"
 
 
 class _Info(msgspec.Struct, frozen=True, rename="kebab"):
@@ -85,14 +83,14 @@ class QemuDisks:
         if image.backing is not None:
             await self._read(image.backing)
             words += ["-u", "-b", backing_name or _name_of(image.backing, image), "-F", image.backing.format]
-        await self._tool.look(image.lane, lambda: _reserve(image.path))
+        await self._tool.look(image.lane, image.path, lambda: _reserve(image.path))
         try:
             await self._tool.work(
                 image.lane, "create", image.path, [*words, "--", image.path, str(size)], size=size if preallocate else 0
             )
-            await self._tool.look(image.lane, lambda: _settle(image.path))
+            await self._tool.look(image.lane, image.path, lambda: _settle(image.path))
         except BaseException:  # cancelled too: an image that is not finished must not be found
-            await self._tool.look(image.lane, lambda: _remove(image.path))
+            await self._tool.look(image.lane, image.path, lambda: _remove(image.path))
             raise
 
     async def info(self, image: Image) -> ImageInfo:
@@ -207,6 +205,12 @@ class QemuDisks:
         words = ["amend", "-q", "-f", image.format, "-o", f"compat={_known(compat)}", "--", image.path]
         await self._tool.work(image.lane, "amend", image.path, words, size=looks[0].size)
 
+    async def sparsify(self, image: Image) -> None:
+        looks = await self._read(image)
+        words = ["--in-place", "--quiet", "--format", image.format, image.path]
+        size = sum(look.virtual_size for look in looks)
+        await self._tool.work(image.lane, "sparsify", image.path, words, size=size, program=SPARSIFY)
+
     async def add_bitmap(self, image: Image, name: str, *, granularity: int = 0, enabled: bool = True) -> None:
         words = ["--add", *([f"-g{granularity}"] if granularity else []), *([] if enabled else ["--disable"])]
         await self._bitmap(image, name, words)
@@ -262,7 +266,9 @@ class QemuDisks:
 
     async def _cache(self, image: Image) -> str:
         """Past the page cache where the file system can: it is for others, and lies to other hosts."""
-        return "none" if await self._tool.look(image.lane, lambda: takes_direct(image.path)) else "writeback"
+        return (
+            "none" if await self._tool.look(image.lane, image.path, lambda: takes_direct(image.path)) else "writeback"
+        )
 
     async def _bitmap(self, image: Image, name: str, words: list[str]) -> None:
         await self._read(image)
@@ -318,10 +324,6 @@ def _reserve(path: str) -> None:
         raise FileExists(file=path) from None
     except FileNotFoundError:
         raise FileMissing(file=os.path.dirname(path)) from None
-    except OSError as error:
-        if error.strerror == _ENOSPC:
-            raise NoSpaceLeftOnDomain(file=path) from None
-        raise ImageOperationFailed(what="create", file=path, reason=str(error.strerror)) from None
     with contextlib.closing(os.fdopen(handle, "wb")):
         owner = os.stat(os.path.dirname(path))
         if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):  # whose the directory is, as other files there

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -13,11 +14,12 @@ from typing import TypeVar
 import msgspec
 
 from vdsm.contract.errors import ObjectBusy
-from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, NoSpaceLeftOnDomain
+from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, ToolMissing
 from vdsm.core.ports.disks import Progress
 from vdsm.drivers.files import clean
 from vdsm.drivers.pool import Pool
 from vdsm.drivers.process import Finished, Limits, Programs
+from vdsm.drivers.storage_problem import storage_problem
 
 _LOOK_S = 10.0  # for the file system
 _QUICK_S = 30.0  # for what reads or writes a few kilobytes
@@ -30,6 +32,9 @@ _WORK_BYTES_PER_S = 4 << 20  # slower storage than this is broken storage
 _WORK_CPU_S = 120
 _WORK_BYTES_PER_CPU_S = 32 << 20
 _WORK_MEMORY = 8 << 30  # addresses: each of up to 64 threads reserves 64 MiB and more, and uses little of it
+# libguestfs is to start its QEMU itself: through libvirt it would look for a network and for users.
+SPARSIFY = ("env", "LIBGUESTFS_BACKEND=direct", "virt-sparsify")
+SPARSIFY_MISSING = 127  # so says env
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 T = TypeVar("T")
@@ -52,9 +57,12 @@ class QemuImg:
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
 
-    async def look(self, lane: str, call: Callable[[], T]) -> T:
-        """Do something small with the file system, in a thread."""
-        return await self._lane(lane).looks.run("looking at files", call, most=_LOOK_S)
+    async def look(self, lane: str, file: str, call: Callable[[], T]) -> T:
+        """Do something small with the file system, in a thread. Raises what an OSError means."""
+        try:
+            return await self._lane(lane).looks.run(f"looking at {file}", call, most=_LOOK_S)
+        except OSError as error:
+            raise storage_problem(error, file) from None
 
     async def quick(
         self, lane: str, what: str, file: str, words: Sequence[str], *, fine: Collection[int] = (0,)
@@ -73,15 +81,16 @@ class QemuImg:
         size: int,
         progress: Progress | None = None,
         fine: Collection[int] = (0,),
+        program: Sequence[str] = ("qemu-img",),
     ) -> Finished:
-        """As `quick`, for what has to do with `size` bytes."""
+        """As `quick`, for what has to do with `size` bytes; also another `program` that works on images."""
         limits = Limits(
             cpu_s=_WORK_CPU_S + size // _WORK_BYTES_PER_CPU_S, memory_bytes=_WORK_MEMORY, output_bytes=1 << 20
         )
         at = self._lane(lane)
         async with at.works:
             done = await at.programs.run(
-                ["qemu-img", *words],
+                [*program, *words],
                 most=_WORK_S + size / _WORK_BYTES_PER_S,
                 limits=limits,
                 heard=None if progress is None else _percents(progress),
@@ -130,12 +139,15 @@ def _judged(done: Finished, what: str, file: str, fine: Collection[int]) -> Fini
     said = done.err.decode(errors="replace")
     if done.status in (-signal.SIGXCPU, -signal.SIGKILL):
         reason = "it needed more processor time or memory than such an image may take"
-    if "No space left on device" in said or "Disk quota exceeded" in said:
-        raise NoSpaceLeftOnDomain(file=file)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in said:
+            raise storage_problem(OSError(number, ""), file)
     if 'Failed to get "' in said or 'Failed to get shared "' in said:
         raise ObjectBusy(what=file, holder="another program that has it open")
     if f"'{file}': No such file or directory" in said:
         raise FileMissing(file=file)
+    if done.status == SPARSIFY_MISSING:
+        raise ToolMissing(tool="virt-sparsify", package="guestfs-tools")
     raise ImageOperationFailed(what=what, file=file, reason=reason)
 
 
