@@ -59,7 +59,10 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on that host."""
+    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on the same host.
+
+    Hosts with one `tree` share their storage, and its leases if those have one board.
+    """
 
     def __init__(
         self,
@@ -72,6 +75,7 @@ class MemoryHost:
         leases: SimulatedLeases | None = None,
         monitor_s: float = 10.0,
         retention: Retention | None = None,
+        local_leases: bool = False,
     ) -> None:
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
         self.store = Store(directory, retention)
@@ -85,7 +89,7 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = leases or SimulatedLeases()
+        self.leases = leases or SimulatedLeases(tree=self.tree)
         self.file_faults = Faults()
         self.disk_faults = Faults()
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
@@ -103,6 +107,7 @@ class MemoryHost:
                 ["/storage"],
                 "/data-center",
                 "/run/vdsm/storage",
+                local_leases=local_leases,
                 monitor_interval_s=monitor_s,
                 monitor_patience_s=10 * monitor_s,
             ),
@@ -139,7 +144,7 @@ class MemoryHost:
         await self.table.loaded()
         await self.storage.open()
         await self.storage.loaded()
-        self.tasks.recover(self.table.loaded())
+        self.tasks.recover(self.storage.able())
         self.bridge.ready = True
 
     async def close(self) -> None:

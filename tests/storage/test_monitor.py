@@ -26,7 +26,6 @@ from vdsm.contract.events import StorageStatus
 from vdsm.contract.host_stats import StorageDomainVitals
 from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import BLANK
-from vdsm.core.storage.host_ids import space_of
 from vdsm.drivers.simulated.faults import Fault
 
 FAST_S = 0.02
@@ -242,7 +241,6 @@ async def test_a_domain_that_another_host_has_made_is_found(pair: Pair) -> None:
 
 async def test_a_host_id_is_taken_and_given_up(pair: Pair) -> None:
     shared = pair.ids[SHARED]
-    await pair.host.leases.format_lockspace(space_of(pair.host.repository.find(shared)))
     assert not (await pair.vitals(SHARED)).acquired
     await pair.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
     await pair.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
@@ -260,7 +258,6 @@ async def test_a_host_id_is_taken_again_by_the_next_daemon(tmp_path: Path) -> No
     before = Pair(tmp_path)
     await before.open()
     shared = before.ids[SHARED]
-    await before.host.leases.format_lockspace(space_of(before.host.repository.find(shared)))
     await before.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
     await before.until(SHARED, lambda row: row.acquired)
     await before.host.close()

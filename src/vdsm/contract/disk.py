@@ -35,7 +35,10 @@ UploadSize = Annotated[
 ]
 
 _STORAGE = (ed.StorageUnusable, es.StorageBroken, es.PathEscapes, e.DeadlineExceeded, e.TooBusy)
-_CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable)
+_CHANGES = (
+    *_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ClusterLockInitError, es.LockManagerUnavailable,
+    ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable,
+)  # fmt: skip
 
 
 class DataExtent(Output, frozen=True, kw_only=True):

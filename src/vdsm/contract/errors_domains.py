@@ -189,6 +189,11 @@ class SpmStartError(Problem):
     hint = "Only one host may change a pool; leases see to that, or there is only one host."
 
 
+class SpmStopError(Problem):
+    code, status, retryable, text = 653, 409, True, "{count} operations still change storage pool {pool}"
+    hint = "Wait until they are done, or stop their tasks."
+
+
 class IsSpm(Problem):
     code, status, text = 656, 409, "this host is in charge of storage pool {pool}"
     hint = "Give that up first: StoragePool.spmStop."

@@ -30,7 +30,8 @@ Job = Annotated[JobId, Wire("job_id"), ChosenTaskId()]
 
 _JOB = (
     e.JobExists, ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.SpmStatusError, ed.VolumeDoesNotExist,
-    ed.DiskUnusable, ed.DiskInUse, ed.GenerationMismatch, es.AcquireLockFailure, es.LockManagerUnavailable,
+    ed.DiskUnusable, ed.DiskInUse, ed.GenerationMismatch, es.AcquireHostIdFailure, es.AcquireLockFailure,
+    es.LockManagerUnavailable,
     es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.StorageBroken, es.PathEscapes, es.FileMissing,
     es.ImageOperationFailed, es.ImageVerificationError, e.HypervisorUnavailable, e.DeadlineExceeded, e.TooBusy,
     e.ObjectBusy, e.StateUnavailable, e.TaskAborted,

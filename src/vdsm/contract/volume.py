@@ -38,7 +38,7 @@ _READS = (
 )  # fmt: skip
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ImageOperationFailed,
-    es.ImageVerificationError, e.ObjectBusy, e.StateUnavailable,
+    es.ImageVerificationError, es.ClusterLockInitError, es.LockManagerUnavailable, e.ObjectBusy, e.StateUnavailable,
 )  # fmt: skip
 
 
