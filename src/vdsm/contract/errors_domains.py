@@ -290,3 +290,8 @@ class InvalidVolumeUpdate(Problem):
 class IncorrectFormat(Problem):
     code, status, text = 202, 409, "volume {volume} is {format}, and this is for COW volumes"
     hint = "Copy it into a COW volume first: SDM.copy_data."
+
+
+class MergeSnapshotsError(Problem):
+    code, status, text = 252, 409, "volume {volume} of disk {disk} cannot be merged: {reason}"
+    hint = "`vdsmsh disk info {disk}` shows the volumes of a disk; each but the last listed can be merged."
