@@ -11,6 +11,7 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.remotes import Remotes
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -39,6 +40,7 @@ from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
 from .records import Domain
+from .remote_transfers import RemoteTransfers
 from .repository import Repository
 from .sdm import DataJobs
 from .snapshots import Snapshots
@@ -65,6 +67,7 @@ class Settings:
     local_leases: bool = False  # whether local domains have leases too
     monitor_interval_s: float = 10.0  # between two looks at a domain
     monitor_patience_s: float = 10.0  # a look that takes longer hangs
+    remote_servers: Sequence[str] = ()  # those that images may be fetched from and sent to
 
 
 class StorageParts:
@@ -78,6 +81,7 @@ class StorageParts:
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
+        remotes: Remotes,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
@@ -119,6 +123,9 @@ class StorageParts:
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
+        remote = RemoteTransfers(
+            files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
+        )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
@@ -141,6 +148,7 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
             Masters(repository, catalog, domain_operations, switch),
@@ -167,6 +175,7 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
         ]
 
     async def open(self) -> None:
