@@ -26,6 +26,7 @@ from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
 from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.resume import Resumer
 from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
@@ -118,6 +119,8 @@ class MemoryHost:
         machine, links = SimulatedMachine(), SimulatedLinks()
         surroundings = Surroundings(machine, links)
         self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, self.storage.catalog)
+        self.resumer = Resumer(self.table, self.operations, self.locks, self.storage.monitor.unwell)
+        self.storage.monitor.well = self.resumer.look
         self.bridge = LocalBridge(
             [
                 self.vms,
@@ -150,6 +153,7 @@ class MemoryHost:
     async def close(self) -> None:
         await self.bridge.drain(1)
         await self.storage.close()
+        await self.resumer.close()
         await self.table.close()
         await self.journal.close()
         await self.refusals.close()

@@ -26,6 +26,7 @@ from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
 from vdsm.core.vm.files import AllowedFiles
 from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.resume import Resumer
 from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.core.vm.vm import Vms
@@ -87,6 +88,8 @@ class House:
         surroundings = Surroundings(drivers.machine, drivers.links)
         vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
         vitals = self._storage.monitor.vitals
+        self._resumer = Resumer(self._table, operations, locks, self._storage.monitor.unwell)
+        self._storage.monitor.well = self._resumer.look
         self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts, vitals)
         self.metrics = Metrics()
         self.refusals = Refusals(store.audit)
@@ -120,6 +123,7 @@ class House:
             await self._tasks.load(self._operations)
             opened.push_async_callback(self._table.close)
             await self._table.open()
+            opened.push_async_callback(self._resumer.close)
             opened.push_async_callback(self._storage.close)
             await self._storage.open()
             self._tasks.recover(self._able())

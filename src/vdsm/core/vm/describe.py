@@ -14,6 +14,8 @@ from . import xml
 
 _SHOWN = ("disk", "interface", "graphics", "console", "channel", "video", "rng", "memballoon", "controller", "input")
 
+_RESUME = f"metadata/{xml.ENGINE}vm/{xml.ENGINE}resumeBehavior"
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """A domain document, read once."""
@@ -34,6 +36,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     time_offset: int  # seconds the guest's clock is off UTC
     images: dict[str, str]  # a manager's ids of the images, by the disk's name
+    resumes: bool  # whether it goes on by itself when its storage is well again
 
 
 def view(text: str) -> View:
@@ -61,6 +64,7 @@ def view(text: str) -> View:
         hash=xml.devices_hash(root),
         time_offset=_time_offset(root),
         images=_images(root),
+        resumes=(root.findtext(_RESUME) or "").strip() in ("", "auto_resume"),
     )
 
 
