@@ -135,14 +135,16 @@ EVENTS: dict[str, dict[str, Any]] = {
     "Task_status": {
         "topic": "|jobs|status|",
         "nested": False,
-        "fields": {"taskId": "id", "verb": "description", "state": "status", "progress": "progress"},
+        "fields": {
+            "taskId": "id", "verb": "description", "state": "status", "progress": "progress", "jobType": "job_type",
+            "code": "error.code", "message": "error.message",
+        },
         "forms": {"progress": "float"},
         "words": {
             "status": {
                 "done": "done", "failed": "failed", "broken": "failed", "aborted": "aborted", "reverted": "aborted"
             },
         },
-        "noun": ["job_type", "verb"],
     },
 }  # fmt: skip
 
