@@ -184,6 +184,24 @@ async def test_another_chain_than_stated_is_refused(lab: Lab) -> None:
     await lab.disks.info(top)
 
 
+async def test_a_header_tells_what_it_refers_to_whatever_is_stated(lab: Lab) -> None:
+    base, middle, top = await chain(lab)
+    for one, reference in ((top, middle), (middle, base), (image(lab, "middle", backing=top), base)):
+        found = await lab.disks.reference(one)
+        assert found is not None
+        assert (found.path, found.format) == (reference.path, reference.format)
+    assert await lab.disks.reference(base) is None
+    moved = image(lab, "moved", backing=base)
+    await lab.disks.create(moved, 16 * MiB, backing_name="../elsewhere/./base")
+    found = await lab.disks.reference(moved)
+    assert found is not None
+    assert found.path == f"{os.path.dirname(lab.directory)}/elsewhere/base".replace("//", "/"), "it need not be there"
+    with pytest.raises(ImageVerificationError):
+        await lab.disks.reference(image(lab, "base"))
+    with pytest.raises(FileMissing):
+        await lab.disks.reference(image(lab, "nothing"))
+
+
 async def test_verify_takes_what_is_fine_and_no_more(lab: Lab) -> None:
     _, _, top = await chain(lab)
     assert (await lab.disks.verify(top, largest=16 * MiB)).virtual_size == 16 * MiB

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.certificates import Authority
+from harness.ports import free_port
 from harness.until import BUSY
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
@@ -31,13 +32,6 @@ from vdsm.drivers.simulated.transfers import SimulatedTransfers
 
 MiB = 1 << 20
 BOTH = [TransferOp.READ, TransferOp.WRITE]
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port: int = door.getsockname()[1]
-        return port
 
 
 def ticket(url: str = "file:///dev/null", size: int = MiB, **rest: object) -> Ticket:

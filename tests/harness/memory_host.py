@@ -80,7 +80,8 @@ class MemoryHost:
         self.refusals = Refusals(self.store.audit)
         self.tree = tree or Tree()
         self.leases = SimulatedLeases()
-        disk_files, disk_images = SimulatedFiles(self.tree), SimulatedDisks(self.tree)
+        disk_files = SimulatedFiles(self.tree)
+        self.disk_images = disk_images = SimulatedDisks(self.tree)
         self.storage = StorageParts(
             disk_files,
             disk_images,

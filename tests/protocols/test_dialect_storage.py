@@ -143,5 +143,6 @@ async def test_lists_are_bare(manager: Manager) -> None:
     await manager.finished("Volume.create", NEW_VOLUME)
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == [IMAGE]
     assert await manager.call("Image.getVolumes", OF_IMAGE) == [VOLUME]
+    assert await manager.call("Image.reconcileVolumeChain", {**OF_IMAGE, "leafVolID": VOLUME}) == [VOLUME]
     await manager.finished("Image.delete", {**OF_IMAGE, "postZero": "false", "force": "false"})
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []

@@ -6,25 +6,18 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import socket
 import uuid
 from pathlib import Path
 
 import pytest
 
 from harness.certificates import Authority
+from harness.ports import free_port
 from vdsm.contract.host_tickets import TransferOp
 from vdsm.core.ports.transfers import Ticket
 from vdsm.drivers.imageio import Door, ImageioTransfers
 from vdsm.shell.faults import Fault
 from vdsm.shell.image_door import BLOCK, ImageDoor, checksum
-
-
-def free_port() -> int:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port: int = door.getsockname()[1]
-        return port
 
 
 async def test_only_the_certificate_the_daemon_told_of(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from harness.data_center import DataCenter
 from harness.memory_host import MemoryHost
 from vdsm.contract import storage
 
@@ -19,3 +20,14 @@ async def host() -> AsyncIterator[MemoryHost]:
     await made.call(storage.init, path="/storage/vm")
     yield made
     await made.close()
+
+
+@pytest.fixture
+async def center() -> AsyncIterator[DataCenter]:
+    """In charge of a pool of two domains."""
+    host = MemoryHost(None)
+    await host.open()
+    made = DataCenter(host)
+    await made.open()
+    yield made
+    await host.close()

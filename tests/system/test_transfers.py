@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import socket
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from harness.daemon import Daemon
 from harness.machines import Console, summary
+from harness.ports import free_port
 from vdsm.contract.storage_words import VolumeStatus
 from vdsm.contract.vm_params import DiskFormat
 
@@ -24,10 +24,7 @@ BOOT = bytes.fromhex("fc 31c0 8ed8 be177c baf803 ac 84c0 7403 ee ebf8 fb f4 ebee
 
 @pytest.fixture
 def served(daemon: Daemon) -> Daemon:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        port = door.getsockname()[1]
-    daemon.configure(f"[transfers]\nport = {port}\n")
+    daemon.configure(f"[transfers]\nport = {free_port()}\n")
     daemon.start()
     daemon.shell("storage", "init", f"{daemon.storage}/vm")
     return daemon

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from . import errors as e
 from . import errors_domains as ed
 from . import errors_storage as es
 from . import events as ev
-from ._verb import Kind, verb
+from ._verb import Kind, Wire, verb
 from .access import Privilege
 from .storage_words import DomainId, ImageId, PoolId, VolumeId
 from .types import Output
@@ -77,3 +79,21 @@ def teardown(
     storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId | None = None
 ) -> None:
     """Take back what `Image.prepare` did. Not prepared is fine."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/reconcile",
+    command="image reconcile",
+    raises=(*_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, es.FileMissing, es.ImageVerificationError),
+)  # fmt: skip
+def reconcile_volume_chain(
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    leaf_volume_id: Annotated[VolumeId, Wire("leafVolID")],
+) -> list[VolumeId]:
+    """Let an image's metadata say what its files say, from the volume on that is written to; answers the true chain.
+
+    The base comes first. Volumes that are in the chain no more are marked ILLEGAL: delete them. A machine may be
+    writing meanwhile.
+    """

@@ -93,6 +93,21 @@ class Storage(Section, frozen=True, kw_only=True):
     prepared: Annotated[
         Directory, Meta(description="Where images in use are linked; empty: storage in run_directory.")
     ] = ""
+    local_leases: Annotated[
+        bool,
+        Meta(
+            description="Whether sanlock keeps local directories too, for directories that several hosts share. NFS and"
+            " other mounted storage has leases always."
+        ),
+    ] = False
+
+
+class Sanlock(Section, frozen=True, kw_only=True):
+    """The lock manager of storage that hosts share."""
+
+    run_directory: Annotated[
+        Directory, Meta(description="The run directory of the sanlock to use; empty: the system's.")
+    ] = ""
 
 
 class Transfers(Section, frozen=True, kw_only=True):
@@ -291,6 +306,7 @@ class Config(Section, frozen=True, kw_only=True):
     libvirt: Libvirt = Libvirt()
     vm: Vm = Vm()
     storage: Storage = Storage()
+    sanlock: Sanlock = Sanlock()
     transfers: Transfers = Transfers()
     rest: Rest = Rest()
     jsonrpc: Jsonrpc = Jsonrpc()
@@ -428,6 +444,7 @@ def with_places(config: Config, place: Place) -> Config:
             directories=config.storage.directories or list(place.storage),
             repository=config.storage.repository or f"{place.repository}",
             prepared=config.storage.prepared or f"{run}/storage",
+            local_leases=config.storage.local_leases,
         ),
         rest=replace(
             rest,

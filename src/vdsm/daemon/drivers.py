@@ -85,7 +85,7 @@ def real(config: Config) -> Drivers:
         LinuxFiles(),
         QemuDisks(),
         LinuxMounts(),
-        SanlockLeases(),
+        SanlockLeases(run_directory=config.sanlock.run_directory),
         transfers,
         QemuServers(run / "nbd"),
     )

@@ -62,7 +62,7 @@ class House:
         self._table = Table(drivers.hypervisor, self.journal, owner)
         operations = VmOperations(drivers.hypervisor, self._table)
         storage = config.storage
-        places = Settings(storage.directories, storage.repository, storage.prepared)
+        places = Settings(storage.directories, storage.repository, storage.prepared, local_leases=storage.local_leases)
         self._storage = StorageParts(
             drivers.files,
             drivers.disks,

@@ -49,6 +49,13 @@ class ImageInfo(msgspec.Struct, frozen=True, kw_only=True):
     bitmaps: list[Bitmap] = []
 
 
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """Another file that a header names."""
+
+    path: str  # absolute, without `..`; not looked at
+    format: DiskFormat
+
+
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes a file would need."""
 
@@ -78,6 +85,12 @@ class DiskImages(Protocol):
         """
 
     async def info(self, image: Image) -> ImageInfo: ...
+
+    async def reference(self, image: Image) -> Reference | None:
+        """The backing file that the file's own header names, whatever `image.backing` says. Raises FileMissing.
+
+        Nothing behind it is opened, and a program that writes to the image is not in the way.
+        """
 
     async def verify(self, image: Image, *, largest: int) -> ImageInfo:
         """Look at a file from outside. Raises ImageVerificationError.

@@ -35,10 +35,12 @@ class Image:
     faults: dict[str, str] = field(default_factory=dict)
 
     def chain(self) -> list[str]:
-        """The ids of its volumes, the one that is written to first. Raises Malformed."""
+        """The ids of its volumes, the one that is written to first, without what is left over. Raises Malformed."""
         for volume, fault in self.faults.items():
             raise Malformed(f"the metadata of volume {volume} cannot be used: {fault}")
         leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.LEAF]
+        if len(leaves) > 1:  # what was merged into another is ILLEGAL until it is deleted
+            leaves = [name for name in leaves if self.volumes[name].legality is VolumeLegality.LEGAL]
         if not leaves and len(self.volumes) == 1:
             leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.SHARED]
         if len(leaves) != 1:
@@ -52,9 +54,14 @@ class Image:
                 raise Malformed(f"its volume {at} is missing")
             found.append(at)
             at = self.volumes[at].parent
-        if stray := sorted(self.volumes.keys() - set(found)):
-            raise Malformed(f"its volume {stray[0]} is in no chain")
+        for name in sorted(self.volumes.keys() - set(found)):
+            if self.volumes[name].legality is not VolumeLegality.ILLEGAL:
+                raise Malformed(f"its volume {name} is in no chain")
         return found
+
+    def left_over(self) -> list[str]:
+        """Its ILLEGAL volumes that are in its chain no more: what merges leave. Raises Malformed."""
+        return sorted(self.volumes.keys() - set(self.chain()))
 
     def status(self) -> tuple[VolumeStatus, str]:
         """How it stands, and why."""

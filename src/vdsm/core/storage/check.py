@@ -78,13 +78,18 @@ class Checks:
         for name in sorted(image.volumes):
             if name not in names:
                 yield _wrong(f"{where}/{name}", "the data of this volume is missing", _FROM_BACKUP)
-            if image.volumes[name].legality is not VolumeLegality.LEGAL:
-                yield _wrong(f"{where}/{name}", "it was not finished", "Delete the image, or finish what was begun.")
+        if not image.volumes and not image.faults:
+            return
         try:
-            chain = image.chain() if image.volumes or image.faults else []
+            chain = image.chain()
         except Malformed as fault:
             yield _wrong(where, str(fault), _FROM_BACKUP)
             return
+        for name in image.left_over():
+            yield _stray(f"{where}/{name}", "it is in the image's chain no more", "Remove it: Image.deleteVolumes.")
+        for name in chain:
+            if image.volumes[name].legality is not VolumeLegality.LEGAL:
+                yield _wrong(f"{where}/{name}", "it was not finished", "Delete the image, or finish what was begun.")
         if names.issuperset(chain):
             for name in chain:
                 async for finding in self._of_volume(Found(domain, image), name):

@@ -6,12 +6,14 @@ from __future__ import annotations
 from vdsm.contract import image
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, SpmStatusError, VolumeDoesNotExist
 from vdsm.contract.image import PreparedImageInfo
-from vdsm.contract.storage_words import VolumeStatus
+from vdsm.contract.storage_words import VolumeRole, VolumeStatus
 from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found
 from .disk import Users
+from .reconcile import Reconciler
+from .records import Domain
 from .repository import Repository
 from .volume_operations import VolumeOperations
 
@@ -20,11 +22,18 @@ class Images:
     """`prepared` is the directory of links to images that are in use (published: /run/vdsm/storage)."""
 
     def __init__(
-        self, repository: Repository, catalog: Catalog, operations: VolumeOperations, users: Users, prepared: str
+        self,
+        repository: Repository,
+        catalog: Catalog,
+        operations: VolumeOperations,
+        reconciler: Reconciler,
+        users: Users,
+        prepared: str,
     ) -> None:
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._reconciler = reconciler
         self._users = users
         self._prepared = prepared
 
@@ -45,10 +54,7 @@ class Images:
         discard: bool = False,
     ) -> None:
         await ctx.hold(f"disk:{image_id}")
-        domain = await self._repository.writable(storagedomain_id)
-        pool = self._repository.pool_of(storagedomain_id)
-        if pool is None or pool.id != storagepool_id:
-            raise SpmStatusError(domain=f"{domain.name} in pool {storagepool_id}")
+        await self._writable(storagedomain_id, storagepool_id)
         found = await self._find(storagedomain_id, image_id)
         for machine in self._users(image_id):
             raise DiskInUse(disk=found.name, vm=machine)
@@ -89,6 +95,29 @@ class Images:
         await ctx.hold(f"disk:{image_id}")
         link = f"{storagedomain_id}/{image_id}"
         await ctx.run(Step("remove the link to it", self._do.unlink_image(self._prepared, link)))
+
+    @handles(image.reconcile_volume_chain)
+    async def reconcile_volume_chain(
+        self, ctx: Context, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
+    ) -> list[str]:
+        await ctx.hold(f"disk:{image_id}")
+        await self._writable(storagedomain_id, storagepool_id)
+        found = await self._find(storagedomain_id, image_id)
+        if (leaf := found.image.volumes.get(leaf_volume_id)) is None:
+            raise VolumeDoesNotExist(volume=leaf_volume_id, image=image_id)
+        if leaf.role is VolumeRole.INTERNAL:  # a mistake here would take what is above it out of the chain
+            raise DiskUnusable(disk=found.name, reason=f"others go on from its volume {leaf_volume_id}: it is no leaf")
+        return await ctx.run(
+            Step("let its metadata tell the chain", self._reconciler.mend(storagedomain_id, image_id, leaf_volume_id)),
+            answer=self._reconciler.true_chain(storagedomain_id, image_id, leaf_volume_id),
+        )
+
+    async def _writable(self, domain_id: str, pool_id: str) -> Domain:
+        domain = await self._repository.writable(domain_id)
+        pool = self._repository.pool_of(domain_id)
+        if pool is None or pool.id != pool_id:
+            raise SpmStatusError(domain=f"{domain.name} in pool {pool_id}")
+        return domain
 
     async def _find(self, domain_id: str, image_id: str) -> Found:
         domain = await self._repository.usable(domain_id)

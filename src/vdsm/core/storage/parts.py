@@ -18,10 +18,12 @@ from .check import Checks
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
+from .host_ids import HostIds
 from .image import Images
 from .nbd import NbdServers
 from .places import LocalPlaces
 from .pool import Pools
+from .reconcile import Reconciler
 from .repository import Repository
 from .storage import Storage
 from .tickets import Tickets
@@ -38,6 +40,7 @@ class Settings:
     directories: Sequence[str]  # local storage may be below these
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
+    local_leases: bool = False  # whether local domains have leases too
 
 
 class StorageParts:
@@ -57,9 +60,11 @@ class StorageParts:
     ) -> None:
         self.repository = repository = Repository(files, storage_log, journal, settings.repository)
         self.catalog = catalog = Catalog(files, repository)
+        self.host_ids = HostIds(leases, repository)
         volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = LocalPlaces(files, repository, settings.directories)
         disks = Disks(files, repository, catalog, do, users)
         storage = Storage(files, repository, domain_operations, users, places)
@@ -76,18 +81,30 @@ class StorageParts:
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, users, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
         ]
-        self.operations: list[object] = [do, domain_operations, disks, storage, volumes, exports, tickets, moves]
+        self.operations: list[object] = [
+            do,
+            domain_operations,
+            reconciler,
+            disks,
+            storage,
+            volumes,
+            exports,
+            tickets,
+            moves,
+        ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.host_ids.open()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
     async def close(self) -> None:
+        await self.host_ids.close()
         await self.repository.close()

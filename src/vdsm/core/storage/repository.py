@@ -205,6 +205,9 @@ class Repository:
             raise SpmStatusError(domain=domain.name or domain.id)
         return domain
 
+    def pools(self) -> list[PoolRecord]:
+        return list(self._pools.values())
+
     def pool(self, pool_id: str) -> PoolRecord | None:
         return self._pools.get(pool_id)
 

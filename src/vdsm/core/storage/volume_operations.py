@@ -123,7 +123,10 @@ class VolumeOperations:
     @operation("volume.describe")
     async def describe(self, volume_id: str, meta: VolumeMeta) -> None:
         """Its metadata is this from now on."""
-        domain = await self._repository.writable(meta.domain)
+        await self.write(await self._repository.writable(meta.domain), volume_id, meta)
+
+    async def write(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> None:
+        """A volume's metadata is this from now on; one that is gone stays gone."""
         if await self._has_meta(domain, meta.image, volume_id):
             path = domain.path(layout.meta(meta.image, volume_id))
             await self._files.replace(domain.root, path, volume_meta.encode(meta))

@@ -64,6 +64,18 @@ def read_chain(path: str, image_format: DiskFormat | None) -> tuple[list[Look], 
     return chain, data_files
 
 
+def read_reference(path: str, image_format: DiskFormat) -> tuple[str, DiskFormat] | None:
+    """The backing file that one file names, which is not looked at. Raises Refused."""
+    header = _look(path, qcow2=image_format is DiskFormat.QCOW2).header
+    if header is None or not header.backing_file:
+        return None
+    if header.data_file:
+        raise Refused("it keeps its data in another file")
+    following, stated = _resolve(header.backing_file, path)
+    qcow2 = _is_qcow2(header.backing_format or stated, stated)
+    return os.path.normpath(following), DiskFormat.QCOW2 if qcow2 else DiskFormat.RAW
+
+
 def _is_qcow2(backing_format: str, stated: str) -> bool:
     if backing_format not in ("raw", "qcow2"):
         said = f"says {backing_format!r}" if backing_format else "does not say"

@@ -20,10 +20,10 @@ from vdsm.contract.errors_storage import (
     NoSpaceLeftOnDomain,
 )
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress
+from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress, Reference
 
 from .chain import Look
-from .stated import layers, read_stated
+from .stated import layers, read_reference, read_stated
 from .tool import QemuImg, decoded, takes_direct
 
 _MODE = 0o660
@@ -97,6 +97,9 @@ class QemuDisks:
     async def info(self, image: Image) -> ImageInfo:
         await self._read(image)
         return await self._info(image)
+
+    async def reference(self, image: Image) -> Reference | None:
+        return await read_reference(self._tool, image)
 
     async def verify(self, image: Image, *, largest: int) -> ImageInfo:
         looks = await self._read(image)

@@ -9,11 +9,23 @@ from collections.abc import Iterator
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_storage import FileMissing, ImageVerificationError
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.ports.disks import Image
+from vdsm.core.ports.disks import Image, Reference
 
+from . import chain
 from .chain import Look, Missing, read_chain
 from .qcow2 import Refused
 from .tool import QemuImg
+
+
+async def read_reference(tool: QemuImg, image: Image) -> Reference | None:
+    """Raises FileMissing, ImageVerificationError."""
+    try:
+        found = await tool.look(image.lane, lambda: chain.read_reference(image.path, image.format))
+    except Missing as missing:
+        raise FileMissing(file=missing.path) from None
+    except Refused as refused:
+        raise ImageVerificationError(file=image.path, reason=str(refused)) from None
+    return None if found is None else Reference(path=found[0], format=found[1])
 
 
 async def read_stated(tool: QemuImg, image: Image) -> list[Look]:

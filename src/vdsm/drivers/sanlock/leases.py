@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ _PYTHON = ("/usr/bin/python3", "-I")  # whose packages python3-sanlock is among
 _PATIENCE_S = 60.0
 _JOIN_S = 300.0  # the last holder of a host id must be known to be dead: 60 s and 14 times the 10 s of io_timeout
 _THREADS = 16
+_JOINS = 6  # at once: sanlock itself serves 8 calls, and who joins on dead storage must leave some to the others
 _NAME_MAX = 48  # bytes, in sanlock's format
 
 
@@ -35,6 +37,7 @@ class SanlockLeases:
     def __init__(self, *, run_directory: str = "") -> None:
         self._lost: Callable[[Collection[Lease]], None] = lambda leases: None
         self._held: dict[tuple[str, str], Lease] = {}
+        self._joining = asyncio.Semaphore(_JOINS)
         environment = {"SANLOCK_RUN_DIR": run_directory} if run_directory else {}
         self._worker = Worker(
             "sanlock",
@@ -60,12 +63,13 @@ class SanlockLeases:
         )
 
     async def join(self, space: Lockspace, host_id: int, *, io_timeout: int = 10) -> None:
-        await self._call(
-            "join",
-            lambda reason: AcquireHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason),
-            _space(space) | {"host_id": host_id, "io_timeout": io_timeout},
-            seconds=_JOIN_S,
-        )
+        async with self._joining:
+            await self._call(
+                "join",
+                lambda reason: AcquireHostIdFailure(host_id=host_id, lockspace=space.name, reason=reason),
+                _space(space) | {"host_id": host_id, "io_timeout": io_timeout},
+                seconds=_JOIN_S,
+            )
 
     async def leave(self, space: Lockspace, host_id: int) -> None:
         await self._call(

@@ -13,7 +13,7 @@ from vdsm.contract.errors_storage import (
     ImageVerificationError,
 )
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress
+from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress, Reference
 from vdsm.core.ports.files import FileKind
 
 from .faults import Faults
@@ -79,6 +79,18 @@ class SimulatedDisks:
                 for name, record in body.bitmaps.items()
             ],
         )
+
+    async def reference(self, image: Image) -> Reference | None:
+        await self._meet("reference", image)
+        body = _body(self.tree.file(image.path))
+        if body.format is not image.format:
+            raise ImageVerificationError(file=image.path, reason=f"it is not of the format {image.format}")
+        if not body.backing_file:
+            return None
+        if body.backing_format is None:
+            raise ImageVerificationError(file=image.path, reason="it does not say the format of its backing file")
+        path = posixpath.join(posixpath.dirname(image.path), body.backing_file)
+        return Reference(path=posixpath.normpath(path), format=body.backing_format)
 
     async def verify(self, image: Image, *, largest: int) -> ImageInfo:
         info = await self.info(image)

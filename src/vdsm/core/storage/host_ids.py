@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""This host's ids in domains with leases: taken in the background, and again whenever they are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from vdsm.contract.errors import Problem
+from vdsm.contract.errors_storage import AcquireHostIdFailure
+from vdsm.core.ports.leases import Leases, Lockspace
+from vdsm.core.steps import report
+
+from . import layout
+from .records import Domain
+from .repository import Repository
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 2.0  # between two looks whether sanlock still has it
+PATIENCE_S = 180.0  # for one to be taken, as published
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """Takes one host id, and sees to it that it stays taken."""
+
+    host_id: int
+    work: asyncio.Task[None] | None = None
+    space: Lockspace | None = None  # where it may be taken
+    joined: bool = False
+    reason: str = "it was not tried yet"
+    doubt: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class HostIds:
+    """sanlock keeps them while the daemon is away: the next one finds them taken."""
+
+    def __init__(self, leases: Leases, repository: Repository) -> None:
+        self._leases = leases
+        self._repository = repository
+        self._keepers: dict[str, _Keeper] = {}
+        self._changed = asyncio.Condition()
+
+    def open(self) -> None:
+        """Take up those of the pools that the last daemon was connected to."""
+        for pool in self._repository.pools():
+            if pool.leases:
+                self.join_all(pool.domains, pool.host_id)
+
+    async def close(self) -> None:
+        works = [keeper.work for keeper in self._keepers.values() if keeper.work is not None]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
+
+    def join_all(self, domain_ids: Iterable[str], host_id: int) -> None:
+        for domain_id in domain_ids:
+            self.join(domain_id, host_id)
+
+    def join(self, domain_id: str, host_id: int) -> None:
+        """Begin to take it: that takes some times the domain's I/O timeout. The same one again is fine.
+
+        Raises AcquireHostIdFailure: this host has another id there.
+        """
+        keeper = self._keepers.get(domain_id)
+        if keeper is None:
+            keeper = self._keepers[domain_id] = _Keeper(host_id)
+            keeper.work = asyncio.create_task(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
+        elif keeper.host_id != host_id:
+            raise AcquireHostIdFailure(
+                host_id=host_id, lockspace=domain_id, reason=f"this host is number {keeper.host_id} there"
+            )
+
+    async def leave(self, domain_id: str) -> None:
+        """Never joined is fine. Raises ReleaseHostIdFailure, LockManagerUnavailable: then it stays taken."""
+        if (keeper := self._keepers.get(domain_id)) is None:
+            return
+        if keeper.space is not None:
+            await self._leases.leave(keeper.space, keeper.host_id)
+        self._keepers.pop(domain_id, None)
+        if keeper.work is not None:
+            keeper.work.cancel()
+            await asyncio.gather(keeper.work, return_exceptions=True)
+
+    def joined(self, domain_id: str) -> bool:
+        keeper = self._keepers.get(domain_id)
+        return keeper is not None and keeper.joined
+
+    def doubt(self) -> None:
+        """Look at once: something was lost."""
+        for keeper in self._keepers.values():
+            keeper.doubt.set()
+
+    def check(self, domain_id: str, host_id: int) -> None:
+        """Raises AcquireHostIdFailure where it is not taken."""
+        if not self.joined(domain_id):
+            keeper = self._keepers.get(domain_id)
+            reason = keeper.reason if keeper is not None else "this host is not connected to its pool"
+            raise AcquireHostIdFailure(host_id=host_id, lockspace=domain_id, reason=reason)
+
+    async def wait(self, domain_id: str, host_id: int, *, seconds: float = PATIENCE_S) -> None:
+        """Until it is taken. Raises AcquireHostIdFailure."""
+        begun = time.monotonic()
+        async with self._changed:
+            while not self.joined(domain_id) and time.monotonic() < begun + seconds:
+                report((time.monotonic() - begun) / seconds)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._changed.wait(), min(1.0, seconds))
+        self.check(domain_id, host_id)
+
+    async def _keep(self, domain_id: str, keeper: _Keeper) -> None:
+        while True:
+            try:
+                await self._hold(await self._repository.usable(domain_id), keeper)
+                await self._tell(domain_id, keeper, "it was lost")
+            except Problem as problem:
+                await self._tell(domain_id, keeper, str(problem))
+            await asyncio.sleep(LOOK_S)
+
+    async def _hold(self, domain: Domain, keeper: _Keeper) -> None:
+        """Take it; back when it is lost."""
+        space = keeper.space = space_of(domain)
+        await self._leases.join(space, keeper.host_id, io_timeout=domain.metadata().io_timeout_s)
+        await self._tell(domain.id, keeper, "")
+        while await self._leases.joined(space, keeper.host_id):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(keeper.doubt.wait(), LOOK_S)
+            keeper.doubt.clear()
+
+    async def _tell(self, domain_id: str, keeper: _Keeper, reason: str) -> None:
+        """`reason`: why it is not taken; empty when it is."""
+        if reason != keeper.reason:
+            log.log(
+                logging.ERROR if reason else logging.INFO,
+                "host id %d in storage domain %s: %s",
+                keeper.host_id,
+                domain_id,
+                reason or "taken",
+            )
+        keeper.joined, keeper.reason = not reason, reason
+        async with self._changed:
+            self._changed.notify_all()
+
+
+def space_of(domain: Domain) -> Lockspace:
+    """Raises StorageUnusable."""
+    meta = domain.metadata()
+    return Lockspace(
+        name=domain.id,
+        path=f"{domain.directory}/{layout.LOCKSPACE}",
+        alignment=meta.alignment,
+        sector=meta.block_size,
+    )
