@@ -24,11 +24,9 @@ from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
-from vdsm.core.vm.files import AllowedFiles
-from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.parts import VmParts
 from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
-from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
@@ -68,17 +66,17 @@ class MemoryHost:
         tree: Tree | None = None,
         retention: Retention | None = None,
     ) -> None:
+        self.tree = tree or Tree()
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
+        self.hypervisor.tree = self.tree
         self.store = Store(directory, retention)
         self.journal = Journal(self.store.events)
         self.locks = Locks()
         self.meter = Meter()
         self.tasks = Tasks(self.store.tasks, self.journal, self.locks, at_boundary)
         self.table = Table(self.hypervisor, self.journal, owner)
-        self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
-        self.tree = tree or Tree()
         self.leases = SimulatedLeases()
         disk_files = SimulatedFiles(self.tree)
         self.disk_images = disk_images = SimulatedDisks(self.tree)
@@ -91,18 +89,28 @@ class MemoryHost:
             self.store.storage,
             self.journal,
             Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
-            lambda object_id: self.vms.users(object_id),
+            lambda object_id: self.machines.admission.users(object_id),
         )
         self.repository = self.storage.repository
-        files = AllowedFiles(SimulatedImages(), ["/images"], self.storage.catalog.places)
         machine, links = SimulatedMachine(), SimulatedLinks()
-        surroundings = Surroundings(machine, links)
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, self.storage.catalog)
+        self.machines = VmParts(
+            self.hypervisor,
+            self.table,
+            SimulatedImages(tree=self.tree),
+            disk_images,
+            self.storage,
+            self.store.storage,
+            Surroundings(machine, links),
+            owner=owner,
+            directories=["/images"],
+            prepared="/run/vdsm/storage",
+            unfinished=self.tasks.unfinished,
+        )
         self.bridge = LocalBridge(
             [
-                self.vms,
+                *self.machines.services,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.vms.counts),
+                Host(machine, links, self.hypervisor, self.machines.vms.counts),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),
@@ -119,7 +127,8 @@ class MemoryHost:
     async def open(self) -> None:
         await self.store.open()
         await self.journal.start()
-        await self.tasks.load(Operations(self.operations, *self.storage.operations))
+        await self.tasks.load(Operations(*self.machines.operations, *self.storage.operations))
+        await self.machines.open()
         await self.table.open()
         await self.table.loaded()
         await self.storage.open()
@@ -131,6 +140,7 @@ class MemoryHost:
         await self.bridge.drain(1)
         await self.storage.close()
         await self.table.close()
+        await self.machines.close()
         await self.journal.close()
         await self.refusals.close()
         await self.store.close()

@@ -305,6 +305,11 @@ class MergeFailed(Problem):
     hint = "Its chain is whole and nothing in it was lost; `vdsmsh disk info {disk}` shows it."
 
 
+class BadDiskResizeParameter(Problem):
+    code, status, text = 58, 422, "disk {disk} cannot be made {size} bytes large: {reason}"
+    hint = "A disk only grows, in whole steps of 4096 bytes."
+
+
 class FreezeGuestFSFailed(Problem):
     code, status, retryable, text = 76, 409, True, "the file systems of {vm} could not be frozen: {reason}"
     hint = "The guest's log may tell more; they are not frozen."

@@ -147,6 +147,10 @@ class Tasks:
             raise Problem.of(row.problem)
         return await self._operations.revive(row.answer).run() if row.answer else None
 
+    def unfinished(self) -> list[TaskRow]:
+        """Also those that a restart interrupted and that are not gone on with yet."""
+        return [row for row in self._rows.values() if not row.state.ended]
+
     def running(self) -> int:
         return len(self._runs)
 
