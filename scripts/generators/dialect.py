@@ -33,6 +33,7 @@ FORMS: dict[str, dict[str, str]] = {
     "HostJobInfo": {"progress": "float"},
     # Byte sizes and times are text in published answers; a number of XML-RPC has only 32 bits besides.
     "StorageDomainStats": dict.fromkeys(("disktotal", "diskfree", "mdasize", "mdafree"), "text"),
+    "StorageDomainFileStats": {"size": "text", "ctime": "text"},
     "VolumeInfoResponse": dict.fromkeys(("capacity", "truesize", "apparentsize", "ctime", "mtime"), "text"),
     "VolumeSizeInfo": {"truesize": "text", "apparentsize": "text"},
     # Readers take a text alone.
@@ -72,6 +73,8 @@ CASES: dict[str, dict[str, Any]] = {
 WORDS: dict[str, dict[str, str]] = {
     "VolumeFormat": {"4": "COW", "5": "RAW"},
     "VolumeAllocation": {"1": "PREALLOCATED", "2": "SPARSE"},
+    "VolumeRole": {"6": "SHARED", "7": "INTERNAL", "8": "LEAF"},
+    "ImageMoveOperation": {"1": "COPY", "2": "MOVE"},
     "DiskContentType": {"1": "DATA", "2": "DATA"},
     "StorageDomainType": {
         "1": "NFS", "2": "FCP", "3": "ISCSI", "4": "LOCALFS", "5": "CIFS", "6": "POSIXFS", "7": "GLUSTERFS",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator
@@ -215,13 +216,23 @@ async def test_verify_takes_what_is_fine_and_no_more(lab: Lab) -> None:
 async def test_measure(lab: Lab) -> None:
     _, _, top = await chain(lab)
     raw = await lab.disks.measure(top, RAW)
-    assert raw.fully_allocated == 16 * MiB
+    assert raw.required == raw.fully_allocated == 16 * MiB
     qcow2 = await lab.disks.measure(top, QCOW2)
     assert 3 * MiB < qcow2.required < 4 * MiB
     assert qcow2.fully_allocated > 16 * MiB
     empty = await lab.disks.measure_new(GiB, QCOW2)
     assert empty.required < MiB
     assert empty.fully_allocated > GiB
+
+
+async def test_measure_a_part_of_a_chain(lab: Lab) -> None:
+    _, middle, top = await chain(lab)
+    sizes = [(await lab.disks.measure(top, QCOW2, layers=n)).required for n in (1, 2, 3)]
+    assert [large - small for small, large in itertools.pairwise(sizes)] == [MiB, MiB]
+    assert sizes[2] == (await lab.disks.measure(top, QCOW2)).required
+    with pytest.raises(ImageVerificationError):
+        await lab.disks.measure(image(lab, "top"), QCOW2, layers=1)  # the whole chain is stated all the same
+    assert (await lab.disks.measure(middle, RAW, layers=1)).required == 16 * MiB
 
 
 async def test_check_finds_nothing_wrong(lab: Lab) -> None:
@@ -334,6 +345,23 @@ async def test_resize_grows_and_never_shrinks(lab: Lab, image_format: DiskFormat
     with pytest.raises(ImageOperationFailed, match="shrink"):
         await lab.disks.resize(one, MiB)
     assert (await lab.disks.info(one)).virtual_size == 3 * MiB
+
+
+@pytest.mark.parametrize("image_format", [RAW, QCOW2])
+async def test_resize_shrinks_only_when_that_is_said(lab: Lab, image_format: DiskFormat) -> None:
+    one = image(lab, "one", image_format)
+    await lab.disks.create(one, 2 * MiB)
+    lab.write(one, 0, MiB, 5)
+    await lab.disks.resize(one, MiB, shrink=True)
+    assert (await lab.disks.info(one)).virtual_size == MiB
+    assert lab.reads(one, 0, 5)
+
+
+async def test_resize_may_take_the_room_at_once(lab: Lab) -> None:
+    one = image(lab, "one", RAW)
+    await lab.disks.create(one, MiB, preallocate=True)
+    await lab.disks.resize(one, 4 * MiB, preallocate=True)
+    assert (await lab.disks.info(one)).actual_size >= 4 * MiB
 
 
 async def test_amend(lab: Lab) -> None:

@@ -56,6 +56,31 @@ async def test_mount_and_unmount_twice(lab: Lab) -> None:
     assert lab.wish.target not in [one.target for one in await lab.mounts.list()]
 
 
+async def test_nothing_is_mounted_over_what_a_link_leads_to_and_the_directory_goes_with_the_mount(
+    open_path: Path,
+) -> None:
+    mounts, wish = LinuxMounts(), MountWish(source="vdsmtest", target=f"{open_path}/mnt/x", type="tmpfs")
+    (open_path / "mnt").mkdir()
+    (open_path / "mnt/x").symlink_to(open_path)
+    with pytest.raises(MountError, match="symbolic link"):
+        await mounts.mount(wish)
+    (open_path / "mnt/x").unlink()
+    await mounts.mount(wish)
+    await mounts.unmount(wish)
+    assert list((open_path / "mnt").iterdir()) == []
+    (open_path / "mnt/x").mkdir()
+    (open_path / "mnt/x/file").touch()
+    await mounts.unmount(wish)
+    assert (open_path / "mnt/x/file").exists(), "only an empty one"
+    mounts.close()
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(MountRefused) as refused:
+        checked(wish(options="password=hush"))
+    assert "hush" not in str(refused.value)
+
+
 async def test_what_is_mounted_by_others_is_left_alone(lab: Lab) -> None:
     await lab.mounts.mount(lab.wish)
     with pytest.raises(ForeignMount, match="file"):

@@ -29,11 +29,13 @@ from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
+from vdsm.drivers.simulated.faults import Faults
 from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
 from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
+from vdsm.drivers.simulated.mounts import SimulatedMounts
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Retention, Store
@@ -55,7 +57,7 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor` and `tree` outlive it when given: then it is a daemon that starts again on the same host."""
+    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host."""
 
     def __init__(
         self,
@@ -64,6 +66,8 @@ class MemoryHost:
         at_boundary: Boundary | None = None,
         owner: str = "test",
         tree: Tree | None = None,
+        mounts: SimulatedMounts | None = None,
+        monitor_s: float = 10.0,
         retention: Retention | None = None,
     ) -> None:
         self.tree = tree or Tree()
@@ -77,18 +81,28 @@ class MemoryHost:
         self.table = Table(self.hypervisor, self.journal, owner)
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
+        self.mounts = mounts or SimulatedMounts(self.tree)
         self.leases = SimulatedLeases()
-        disk_files = SimulatedFiles(self.tree)
-        self.disk_images = disk_images = SimulatedDisks(self.tree)
+        self.file_faults = Faults()
+        self.disk_faults = Faults()
+        self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
+        self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.storage = StorageParts(
             disk_files,
             disk_images,
+            self.mounts,
             self.leases,
             SimulatedServers(disk_images),
             SimulatedTransfers(),
             self.store.storage,
             self.journal,
-            Settings(["/storage"], "/data-center", "/run/vdsm/storage"),
+            Settings(
+                ["/storage"],
+                "/data-center",
+                "/run/vdsm/storage",
+                monitor_interval_s=monitor_s,
+                monitor_patience_s=10 * monitor_s,
+            ),
             lambda object_id: self.machines.admission.users(object_id),
         )
         self.repository = self.storage.repository
@@ -110,7 +124,7 @@ class MemoryHost:
             [
                 *self.machines.services,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.machines.vms.counts),
+                Host(machine, links, self.hypervisor, self.machines.vms.counts, self.storage.monitor.vitals),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),

@@ -32,6 +32,20 @@ TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inacti
 SERVED = {"sd_id": SD, "img_id": IMAGE}
 IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
 OF_MASTER = {"masterSdUUID": SD, "masterVersion": 1}
+SWITCH = {"storagepoolID": POOL, "oldMasterUUID": SD, "newMasterUUID": SD2}
+RECONSTRUCT = {
+    "storagepoolID": POOL, "hostId": 1, "name": "dc1", "masterSdUUID": SD, "domainDict": {SD: "Active"},
+    "lockRenewalIntervalSec": 5, "leaseTimeSec": 60, "ioOpTimeoutSec": 10, "leaseRetries": 3,
+}  # fmt: skip
+OVF = "<?xml version='1.0'?>\n<Envelope>grüß &amp; dich</Envelope>\n"
+UNKNOWN, NO_DOMAIN = "storage-pool-unknown", "storage-domain-does-not-exist"
+HIGHER_MASTER = "storage-pool-higher-version-master-found"
+IMAGE2, VOLUME2 = "22222222-2222-4222-8222-333333333333", "44444444-4444-4444-8444-666666666666"
+CHILD2 = "44444444-4444-4444-8444-777777777777"
+OF_VOLUME2 = {**OF_VOLUME, "imageID": IMAGE2}
+JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666666666666"
+CHAIN = {"sd_id": SD, "img_id": IMAGE2, "top_id": CHILD2, "base_id": VOLUME2}
+DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
@@ -120,6 +134,13 @@ SHEET = [
         {"storagedomainID": SD2, "name": "x", **LOCAL, "typeArgs": "/storage/no"},
         problem="storage-domain-fs-not-mounted",
     ),
+    Line("Host.getStorageDomains", {"storageType": "NFS", "remotePath": "/storage/vm"}),
+    Line("Host.getStorageDomains", {"storagepoolID": POOL}, problem="storage-pool-unknown"),
+    Line("Host.getStorageRepoStats", {"domains": [NOBODY]}),
+    Line("Host.startMonitoringDomain", {"sdUUID": SD, "hostID": 1}),
+    Line("Host.startMonitoringDomain", {"sdUUID": NOBODY, "hostID": 1}, problem="storage-domain-does-not-exist"),
+    Line("Host.stopMonitoringDomain", {"sdUUID": SD}),
+    Line("Host.stopMonitoringDomain", {"sdUUID": NOBODY}, problem="storage-domain-does-not-exist"),
     Line("StorageDomain.getInfo", {"storagedomainID": SD}),
     Line("StorageDomain.getStats", {"storagedomainID": SD}),
     Line("StorageDomain.validate", {"storagedomainID": SD}),
@@ -134,6 +155,8 @@ SHEET = [
     Line("StoragePool.spmStart", {"storagepoolID": POOL, "prevID": -1, "prevLver": -1, "enableScsiFencing": False}),
     Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
     Line("StoragePool.getInfo", {"storagepoolID": POOL}),
+    Line("Host.getConnectedStoragePools"),
+    Line("Host.getStorageDomains", {"storagepoolID": POOL, "domainClass": "Data"}),
     Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}),
     Line("Volume.create", {**NEW, "volumeID": VOLUME, "volFormat": "RAW"}, problem="volume-already-exists"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW"}, problem="cannot-clone-volume"),
@@ -145,6 +168,31 @@ SHEET = [
     Line("Volume.getInfo", {**OF_VOLUME, "volumeID": NOBODY}, problem="volume-does-not-exist"),
     Line("Volume.getSize", {**OF_VOLUME, "volumeID": CHILD}),
     Line("Volume.getQemuImageInfo", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.create", {**NEW, **OF_VOLUME2, "volumeID": VOLUME2, "volFormat": "COW"}),
+    Line("SDM.copy_data", {"job_id": JOB, "source": {**DIV2, "img_id": IMAGE, "vol_id": VOLUME}, "destination": DIV2}),
+    Line("SDM.copy_data", {"job_id": JOB2, "source": DIV2, "destination": DIV2}, problem="cannot-copy-volume"),
+    Line("Host.getJobs", {"job_type": "storage", "job_ids": [JOB]}),
+    Line(
+        "Volume.create",
+        {**NEW, **OF_VOLUME2, "volumeID": CHILD2, "volFormat": "COW", "srcImgUUID": IMAGE2, "srcVolUUID": VOLUME2},
+    ),
+    Line("SDM.merge", {"job_id": JOB2, "subchain_info": CHAIN}, problem="unexpected-volume-state"),
+    Line("StoragePool.prepareMerge", {"storagepoolID": POOL, "subchainInfo": {**CHAIN, "base_generation": 1}}),
+    Line(
+        "StoragePool.prepareMerge",
+        {"storagepoolID": POOL, "subchainInfo": {**CHAIN, "base_generation": 7}},
+        problem="generation-mismatch",
+    ),
+    Line("SDM.merge", {"job_id": JOB2, "subchain_info": CHAIN, "merge_bitmaps": True}),
+    Line("StoragePool.finalizeMerge", {"storagepoolID": POOL, "subchainInfo": CHAIN}),
+    Line(
+        "StoragePool.finalizeMerge",
+        {"storagepoolID": POOL, "subchainInfo": CHAIN},
+        problem="volume-is-not-in-chain",
+    ),
+    Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": VOLUME2}),
+    Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Image.delete", OF_VOLUME2),
     Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
     Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),
     Line("Volume.refresh", {**OF_VOLUME, "volumeID": CHILD}),
@@ -168,21 +216,75 @@ SHEET = [
     Line("Storage.check", {"storageID": SD}),
     Line("StorageDomain.getImages", {"storagedomainID": SD}),
     Line("StorageDomain.getVolumes", {"storagedomainID": SD}),
+    Line("Volume.teardown", {"storagedomainID": SD, "imageID": IMAGE, "volumeID": CHILD}),
+    Line(
+        "Volume.teardown",
+        {"storagedomainID": SD, "imageID": IMAGE, "volumeID": NOBODY},
+        problem="volume-does-not-exist",
+    ),
+    Line("Volume.verify_untrusted", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Volume.verify_untrusted", {**OF_VOLUME, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Volume.measure", {**OF_VOLUME, "volumeID": CHILD, "dstVolFormat": "COW", "backing_chain": False}),
+    Line(
+        "Volume.measure",
+        {**OF_VOLUME, "volumeID": CHILD, "dstVolFormat": "RAW", "baseID": NOBODY},
+        problem="volume-does-not-exist",
+    ),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 3 << 29}, problem="disk-unusable"),
+    Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "LEGAL"}),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 3 << 29}),
+    Line(
+        "Volume.extendSize", {**OF_VOLUME, "volumeID": CHILD, "newSize": 1 << 30}, problem="volume-resize-value-error"
+    ),
+    Line("Volume.extendSize", {**OF_VOLUME, "volumeID": VOLUME, "newSize": 3 << 29}, problem="volume-non-writable"),
+    Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [VOLUME]}, problem="volume-image-has-children"),
+    Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [CHILD]}),
+    Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
+    Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
+    Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
     Line("Image.delete", OF_VOLUME),
     Line("Image.delete", OF_VOLUME, problem="no-such-disk"),
     Line("StorageDomain.create", {"storagedomainID": SD2, "name": "data2", **LOCAL}),
     Line("StorageDomain.activate", IN_POOL, problem="storage-domain-not-in-pool"),
     Line("StorageDomain.attach", IN_POOL),
     Line("StorageDomain.activate", IN_POOL),
-    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER}),
+    Line("StoragePool.getDomainsContainingImage", {"storagepoolID": POOL, "imageID": IMAGE}),
+    Line("StoragePool.getDomainsContainingImage", {"storagepoolID": NOBODY, "imageID": IMAGE}, problem=UNKNOWN),
+    Line("StoragePool.setDescription", {"storagepoolID": POOL, "description": "dc one"}),
+    Line("StoragePool.setDescription", {"storagepoolID": NOBODY, "description": "x"}, problem=UNKNOWN),
+    Line("StoragePool.upgrade", {"storagepoolID": POOL, "targetDomVersion": 5}),
+    Line("StoragePool.upgrade", {"storagepoolID": POOL, "targetDomVersion": 6}, problem="unsupported-domain-version"),
+    Line("StoragePool.updateVMs", {"storagepoolID": POOL, "vmList": [{"vm": NOBODY, "imglist": "", "ovf": OVF}]}),
+    Line(
+        "StoragePool.updateVMs",
+        {**IN_POOL, "vmList": [{"vm": NOBODY, "ovf": "", "imglist": "../x"}]},
+        problem="invalid-params",
+    ),
+    Line("StoragePool.getBackedUpVmsList", {"storagepoolID": POOL, "storagedomainID": SD}),
+    Line("StoragePool.getBackedUpVmsInfo", {"storagepoolID": POOL, "storagedomainID": SD, "vmList": [NOBODY]}),
+    Line("StoragePool.getBackedUpVmsInfo", {**IN_POOL, "vmList": [NOBODY]}, problem="missing-ovf-file-from-vm"),
+    Line("StoragePool.removeVM", {"storagepoolID": POOL, "vmUUID": NOBODY}),
+    Line("StoragePool.removeVM", {"storagepoolID": NOBODY, "vmUUID": NOBODY}, problem=UNKNOWN),
+    Line("StoragePool.switchMaster", {**SWITCH, "masterVersion": 1}, problem="storage-pool-wrong-master"),
+    Line("StoragePool.switchMaster", {**SWITCH, "masterVersion": 2}),
+    Line("StoragePool.reconstructMaster", {**RECONSTRUCT, "masterVersion": 3}, problem="storage-pool-connected"),
+    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER, "masterVersion": 3}),
+    Line("StorageDomain.setDescription", {"storagedomainID": SD2, "description": "data 2"}),
+    Line("StorageDomain.setDescription", {"storagedomainID": NOBODY, "description": "x"}, problem=NO_DOMAIN),
+    Line("StorageDomain.getFileStats", {"storagedomainID": SD2, "pattern": "*"}, problem="storage-domain-class-error"),
     Line("StorageDomain.format", {"storagedomainID": SD2}, problem="storage-domain-already-attached"),
     Line("StorageDomain.detach", {**IN_POOL, **OF_MASTER}),
     Line("StorageDomain.format", {"storagedomainID": SD2}),
     Line("StoragePool.disconnect", HOST, problem="is-spm"),
     Line("StoragePool.spmStop", {"storagepoolID": POOL}),
     Line("StoragePool.disconnect", HOST),
-    Line("StoragePool.connect", {**HOST, **OF_MASTER}),
+    Line("StoragePool.reconstructMaster", {**RECONSTRUCT, "masterVersion": 3}, problem=HIGHER_MASTER),
+    Line("StoragePool.reconstructMaster", {**RECONSTRUCT, "masterVersion": 4}),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER, "masterVersion": 4}),
     Line("StoragePool.spmStart", {"storagepoolID": POOL}),
+    Line("StorageDomain.create", {"storagedomainID": SD2, "name": "iso1", **LOCAL, "domainClass": "Iso"}),
+    Line("StorageDomain.getFileStats", {"storagedomainID": SD2, "pattern": "*.iso", "caseSensitive": True}),
+    Line("StorageDomain.format", {"storagedomainID": SD2}),
     Line("StoragePool.destroy", HOST),
     Line("StorageDomain.format", {"storagedomainID": SD}),
     Line("StoragePool.disconnectStorageServer", {**SERVER, "domainType": "LOCALFS"}),

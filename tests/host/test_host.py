@@ -43,7 +43,7 @@ class Setting:
         self.faults = Faults()
         self.machine = SimulatedMachine()
         hypervisor = SimulatedHypervisor(self.faults)
-        self.host = Host(self.machine, SimulatedLinks(), hypervisor, lambda: COUNTS, lambda: self.now)
+        self.host = Host(self.machine, SimulatedLinks(), hypervisor, lambda: COUNTS, dict, lambda: self.now)
         self.handlers = {mark.verb.method: handler for mark, handler in handlers_of(self.host)}
 
     async def call(self, verb: AnyVerb, *positional: object, **named: object) -> object:
@@ -152,7 +152,7 @@ async def test_hardware() -> None:
 @pytest.fixture
 async def here() -> AsyncIterator[Host]:
     machine, links = LinuxMachine(), LinuxLinks()
-    yield Host(machine, links, SimulatedHypervisor(), VmCounts)
+    yield Host(machine, links, SimulatedHypervisor(), VmCounts, dict)
     await machine.close()
     await links.close()
 

@@ -89,7 +89,15 @@ LINKS = LinkSample(
 def stats_of(older: MachineSample, newer: MachineSample, names: frozenset[str]) -> HostStats:
     counts = VmCounts(total=5, active=4, migrating=2, incoming=1, outgoing=1)
     return host_stats(
-        Interval(older, newer), LINKS, names, {0: 0, 1: 1}, counts, now=1795366800.7, boot_time=1700000000, elapsed=9.9
+        Interval(older, newer),
+        LINKS,
+        names,
+        {0: 0, 1: 1},
+        counts,
+        {},
+        now=1795366800.7,
+        boot_time=1700000000,
+        elapsed=9.9,
     )
 
 

@@ -114,6 +114,24 @@ async def test_an_answer_is_as_its_reader_takes_it(manager: Manager, method: str
     assert no_nulls(answer)
 
 
+async def test_vitals_say_their_seconds_in_text(manager: Manager) -> None:
+    alone = await manager.call("Host.getStorageRepoStats", {"domains": [DOMAIN_ID]})
+    among = (await manager.call("Host.getStats", {}))["storageDomains"]
+    for vitals in (alone[DOMAIN_ID], among[DOMAIN_ID]):
+        each_of({"code": number, "version": number}, vitals)
+        for name in ("lastCheck", "delay"):
+            assert float(text(vitals[name])) >= 0
+        assert {vitals[name] for name in ("valid", "actual", "acquired")} == {True}
+    assert await manager.call("Host.getStorageRepoStats", {"domains": [VOLUME]}) == {}
+
+
+async def test_domains_and_pools_are_lists_of_ids(manager: Manager) -> None:
+    wanted = {"storagepoolID": BLANK, "domainClass": 1, "storageType": 4, "remotePath": "/storage/vm"}
+    assert DOMAIN_ID in texts(await manager.call("Host.getStorageDomains", wanted))
+    assert await manager.call("Host.getStorageDomains", {**wanted, "storageType": 1}) == []
+    assert await manager.call("Host.getConnectedStoragePools", {}) == [POOL]
+
+
 async def test_the_pool_is_told_at_the_top(manager: Manager) -> None:
     await start_spm(manager)
     whole = await manager.call("StoragePool.getInfo", {"storagepoolID": POOL})
@@ -146,3 +164,46 @@ async def test_lists_are_bare(manager: Manager) -> None:
     assert await manager.call("Image.reconcileVolumeChain", {**OF_IMAGE, "leafVolID": VOLUME}) == [VOLUME]
     await manager.finished("Image.delete", {**OF_IMAGE, "postZero": "false", "force": "false"})
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
+async def test_sizes_and_flags_come_as_text(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    where = {**OF_IMAGE, "volumeID": VOLUME}
+    await manager.finished("Volume.extendSize", {**where, "newSize": "2147483648"})
+    assert (await manager.call("Volume.getInfo", where))["capacity"] == "2147483648"
+    measured = await manager.call("Volume.measure", {**where, "dstVolFormat": 4, "backing_chain": "false"})
+    assert integer(measured["required"]) > 0
+    assert await manager.call("Volume.verify_untrusted", where) is True
+    flags = {"postZero": "false", "force": "false"}
+    await manager.finished("Image.deleteVolumes", {**OF_IMAGE, "volumeList": [VOLUME], **flags})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
+
+
+async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
+    await start_spm(manager)
+    second, iso = "11111111-1111-4111-8111-222222222222", "11111111-1111-4111-8111-333333333333"
+    for domain_id, kind in ((second, 1), (iso, 2)):
+        place = {"domainType": 4, "typeArgs": "/storage/vm", "name": "x", "domainClass": kind, "version": "5"}
+        await manager.call("StorageDomain.create", {"storagedomainID": domain_id, **place})
+    for verb in ("attach", "activate"):
+        await manager.call(f"StorageDomain.{verb}", {"storagedomainID": second, "storagepoolID": POOL})
+    files = {"storagedomainID": iso, "pattern": "*", "caseSensitive": "false"}
+    assert await manager.call("StorageDomain.getFileStats", files) == {}
+    assert await manager.call("StoragePool.upgrade", {"storagepoolID": POOL, "targetDomVersion": "5"}) == "started"
+    kept = [{"vm": IMAGE, "imglist": f"{IMAGE},{VOLUME}", "ovf": "<x/>"}]
+    assert await manager.call("StoragePool.updateVMs", {**IN_POOL, "vmList": kept}) is True
+    assert await manager.call("StoragePool.getBackedUpVmsList", IN_POOL) == [IMAGE]
+    assert await manager.call("StoragePool.getBackedUpVmsInfo", {**IN_POOL, "vmList": [IMAGE]}) == {IMAGE: "<x/>"}
+    where = {"storagepoolID": POOL, "imageID": IMAGE}
+    assert await manager.call("StoragePool.getDomainsContainingImage", where) == []
+    masters = {"oldMasterUUID": DOMAIN_ID, "newMasterUUID": second, "masterVersion": "2"}
+    await manager.finished("StoragePool.switchMaster", {"storagepoolID": POOL, **masters})
+    info = (await manager.call("StoragePool.getInfo", {"storagepoolID": POOL}))["info"]
+    assert (info["master_uuid"], integer(info["master_ver"])) == (second, 2)
+
+
+def test_a_disc_image_says_its_numbers_as_text() -> None:
+    given = {"a.iso": {"size": 1 << 33, "ctime": 1_700_000_000, "status": 0}}
+    made = {"a.iso": {"size": "8589934592", "ctime": "1700000000", "status": 0}}
+    assert JSONRPC.result("StorageDomain.getFileStats", given) == made

@@ -76,7 +76,7 @@ def role(host: MemoryHost, volume_id: str) -> VolumeRole:
 @pytest.mark.parametrize(
     ("kind", "place", "code"),
     [
-        ("NFS", "server:/export", StorageTypeError.code),
+        ("ISCSI", "server:/export", StorageTypeError.code),
         ("LOCALFS", "/etc", StoragePathRefused.code),
         ("LOCALFS", "relative", StoragePathRefused.code),
         ("LOCALFS", "/storage/none", FileMissing.code),
@@ -89,7 +89,7 @@ async def test_each_connection_has_a_status(host: MemoryHost, kind: str, place: 
     answer = await host.call(
         storage_pool.connect_storage_server, storagepoolID=POOL, domainType=kind, connectionParams=params
     )
-    other = StorageTypeError.code if kind == "NFS" else 0
+    other = StorageTypeError.code if kind == "ISCSI" else 0
     assert [(row.id, row.status) for row in answer] == [(BASE, code), (TOP, other)]
 
 
@@ -208,10 +208,10 @@ async def test_a_chain(pooled: MemoryHost) -> None:
     [
         ({"srcVolUUID": BLANK}, "goes on from its volume"),
         ({"srcVolUUID": SD2}, "goes on from its volume"),
-        ({"srcImgUUID": SD2}, "of the same image"),
+        ({"srcImgUUID": SD2}, "only the first volume"),
         ({"volFormat": "RAW"}, "only a COW volume"),
         ({"size": GIB // 2}, "smaller than the parent"),
-        ({"imageID": SD2}, "of the same image"),
+        ({"imageID": SD2}, "no such template"),
     ],
 )
 async def test_what_a_volume_cannot_go_on_from(pooled: MemoryHost, change: dict[str, Any], reason: str) -> None:

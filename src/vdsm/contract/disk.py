@@ -114,7 +114,8 @@ def get_info(disk_id: DiskId) -> DiskInfo:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks",
-    raises=(*_CHANGES, ed.DiskExists, ed.WhichStorage, ed.StorageDomainDoesNotExist, es.ImageOperationFailed),
+    raises=(*_CHANGES, ed.DiskExists, ed.WhichStorage, ed.StorageDomainDoesNotExist, ed.ImagesNotSupportedError,
+            es.ImageOperationFailed),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
 def create(
@@ -138,7 +139,8 @@ def create(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="DELETE /disks/{disk_id}",
-    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.NoSuchDisk, ed.DiskInUse, ed.CannotDeleteSharedVolume, e.HypervisorUnavailable),
+    emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""

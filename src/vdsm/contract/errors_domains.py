@@ -68,7 +68,17 @@ class DiskUnusable(Problem):
 
 class StorageTypeError(Problem):
     code, status, text = 468, 422, "this host does not connect to storage of the type {type}"
-    hint = "It offers LOCALFS: directories of its own."
+    hint = "It offers LOCALFS (directories of its own), NFS, and POSIXFS (other file systems that can be mounted)."
+
+
+class StorageDomainTypeError(Problem):
+    code, status, text = 372, 422, "{remote} is connected as storage of the type {found}, not {type}"
+    hint = "Name the type under which it was connected."
+
+
+class StorageDomainBlockSizeMismatch(Problem):
+    code, status, text = 348, 422, "a domain of blocks of {size} bytes cannot be made at {remote}: {reason}"
+    hint = "Give the block size 0, which takes what the file system has."
 
 
 class StorageDomainFSNotMounted(Problem):
@@ -88,7 +98,42 @@ class StorageDomainNotInPool(Problem):
 
 class CannotDetachMasterStorageDomain(Problem):
     code, status, text = 383, 409, "storage domain {domain} is the master of its pool"
-    hint = "The last domain goes with its pool: StoragePool.destroy."
+    hint = "Let another domain be the master first: StoragePool.switchMaster. The last goes with its pool."
+
+
+class StorageDomainNotActive(Problem):
+    code, status, text = 369, 409, "storage domain {domain} is not active in pool {pool}"
+    hint = "Activate it first: StorageDomain.activate."
+
+
+class StorageDomainClassError(Problem):
+    code, status, text = 386, 409, "storage domain {domain} is of the class {found}, not {needed}"
+    hint = "`vdsmsh domain info` shows a domain's class."
+
+
+class IsoCannotBeMasterDomain(Problem):
+    code, status, text = 317, 409, "storage domain {domain} holds disc images and cannot be the master of a pool"
+    hint = "Use a domain of the class Data."
+
+
+class BackupCannotBeMasterDomain(Problem):
+    code, status, text = 319, 409, "storage domain {domain} is for backups and cannot be the master of a pool"
+    hint = "Use a domain of the class Data."
+
+
+class ImagesNotSupportedError(Problem):
+    code, status, text = 329, 409, "storage domain {domain} holds disc images and no disks"
+    hint = "Copy disc images into its directory as files; make disks in a domain of the class Data."
+
+
+class UnsupportedDomainVersion(Problem):
+    code, status, text = 394, 422, "this host does not offer storage domains of version {version}"
+    hint = "It offers version 5."
+
+
+class CurrentVersionTooAdvancedError(Problem):
+    code, status, text = 395, 422, "storage domains of version {current} cannot go back to version {version}"
+    hint = "Leave them as they are."
 
 
 # ---- pools -----------------------------------------------------------------------------------------------------------
@@ -112,6 +157,26 @@ class StoragePoolMasterNotFound(Problem):
 class StoragePoolWrongMaster(Problem):
     code, status, text = 324, 409, "storage domain {domain} is not the master of pool {pool}: {reason}"
     hint = "Name the pool's present master and its version."
+
+
+class StoragePoolHigherVersionMasterFound(Problem):
+    code, status, text = 326, 409, "storage domain {domain} is the master of pool {pool} with version {version}"
+    hint = "Give a higher version, or connect to the pool by that master."
+
+
+class StoragePoolConnected(Problem):
+    code, status, text = 325, 409, "this host is connected to storage pool {pool}"
+    hint = "Disconnect from it first: StoragePool.disconnect."
+
+
+class ReconstructMasterError(Problem):
+    code, status, text = 306, 422, "storage pool {pool} cannot have the master {domain}: {reason}"
+    hint = "Name an active domain among those of the pool."
+
+
+class MissingOvfFileFromVM(Problem):
+    code, status, text = 320, 404, "there is no definition of machine {vm} in storage domain {domain}: {reason}"
+    hint = "StoragePool.getBackedUpVmsList shows the machines there are."
 
 
 class SpmStatusError(Problem):
@@ -144,4 +209,59 @@ class VolumeAlreadyExists(Problem):
 
 class CannotCloneVolume(Problem):
     code, status, text = 217, 422, "volume {volume} cannot go on from {parent}: {reason}"
-    hint = "A new volume is of the format COW and goes on from the last legal volume of its image."
+    hint = "A new volume is of the format COW and goes on from the last legal volume of its image, or from a template."
+
+
+class VolumeImageHasChildren(Problem):
+    code, status, text = 204, 409, "volume {child} goes on from volume {volume} of image {image}"
+    hint = "Delete that one first, or merge the two."
+
+
+class CannotDeleteSharedVolume(Problem):
+    code, status, text = 223, 409, "volume {volume} is a template that image {image} goes on from"
+    hint = "Delete the images that go on from it first; the link to it in such an image goes with that image."
+
+
+class VolumeNonWritable(Problem):
+    code, status, text = 213, 409, "volume {volume} of image {image} is not written to: {reason}"
+    hint = "Only the last volume of an image, which is no template, changes."
+
+
+class VolumeResizeValueError(Problem):
+    code, status, text = 232, 422, "volume {volume} has {capacity} bytes, which is more than {size}"
+    hint = "A volume only grows."
+
+
+class GenerationMismatch(Problem):
+    code, status, text = 911, 409, "volume {volume} is of generation {found}, not {stated}"
+    hint = "Another job has finished on it since: look at Volume.getInfo before you ask again."
+
+
+class CannotCopyVolume(Problem):
+    code, status, text = 225, 409, "volume {volume} cannot be copied into {target}: {reason}"
+    hint = "The target is a volume of its own, with no parent or with the source's; nothing was changed."
+
+
+class ManagedVolumeNotSupported(Problem):
+    code, status, text = 925, 422, "{what} is no volume of a storage domain, and this host works on no others"
+    hint = "Give the domain, image and volume ids, with the endpoint type `div`."
+
+
+class VolumeIsNotInChain(Problem):
+    code, status, text = 920, 409, "volume {volume} is in the chain of image {image} no more"
+    hint = "It was merged: Image.deleteVolumes removes it."
+
+
+class WrongParentVolume(Problem):
+    code, status, text = 921, 409, "volume {volume} does not go on from {parent}"
+    hint = "`vdsmsh disk info` shows the chain; a volume is merged into the one right below it."
+
+
+class SharedVolumeNonWritable(Problem):
+    code, status, text = 219, 409, "volume {volume} is a template, which others go on from"
+    hint = "Copy it instead: SDM.copy_data."
+
+
+class UnexpectedVolumeState(Problem):
+    code, status, text = 922, 409, "volume {volume} is not in the state for this: {reason}"
+    hint = "A merge is StoragePool.prepareMerge, SDM.merge, StoragePool.finalizeMerge, Image.deleteVolumes."

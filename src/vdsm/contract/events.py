@@ -104,7 +104,7 @@ class StorageStatus(Event, frozen=True, kw_only=True, tag="Storage_status"):
 
     storage_id: DomainId
     storage_name: str
-    status: str  # active, unusable, gone
+    status: str  # active, read-only, unusable, gone
     reason: str = ""
 
 

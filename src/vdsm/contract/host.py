@@ -12,8 +12,10 @@ from . import errors_storage as es
 from ._verb import Kind, Wire, verb
 from .access import Privilege
 from .host_capabilities import Capabilities, HardwareInformation
-from .host_stats import HostStats
+from .host_stats import HostStats, StorageDomainVitals
 from .host_tickets import ImageTicket, ImageTicketInfo, TicketSeconds
+from .storage_pool import HostId
+from .storage_words import DomainId, PoolId, StorageDomainImageClass, StorageDomainType
 from .task import TaskDetails, TaskInfo, TaskStatus
 from .types import JobId, Output, TaskId, Text, Uuid, VmId
 from .vm_info import VmInfo, VmShortStatus
@@ -200,3 +202,62 @@ def extend_image_ticket(uuid: Uuid, timeout: TicketSeconds) -> None:
 )  # fmt: skip
 def remove_image_ticket(uuid: Uuid) -> None:
     """Take a ticket back; no request of it is under way any more when this returns. None of that id is fine."""
+
+
+# ---- storage ---------------------------------------------------------------------------------------------------------
+
+MonitoredId = Annotated[DomainId, Wire("sdUUID")]
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /host/storage-domains",
+    raises=(ed.StoragePoolUnknown,),
+)  # fmt: skip
+def get_storage_domains(
+    storagepool_id: PoolId | None = None,
+    domain_class: StorageDomainImageClass | None = None,
+    storage_type: StorageDomainType | None = None,
+    remote_path: Text | None = None,
+) -> list[DomainId]:
+    """The storage domains where this host is connected to, also those that other hosts have made there since.
+
+    What is given must fit: the pool (the blank id stands for any), the class, the type under which the place was
+    connected, and its path.
+    """
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /host/storage-pools")
+def get_connected_storage_pools() -> list[PoolId]:
+    """The storage pools this host is connected to."""
+
+
+@verb(kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /host/storage-stats")
+def get_storage_repo_stats(
+    domains: list[DomainId] = [],  # noqa: B006
+) -> dict[DomainId, StorageDomainVitals]:
+    """How the storage domains do, or those of them in `domains`, as they were found at the last look.
+
+    Every domain this host is connected to is looked at every few seconds. One that it is not connected to is left out.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /host/storage-domains/{sd_uuid}/monitor",
+    raises=(ed.StorageDomainDoesNotExist, es.AcquireHostIdFailure, e.ObjectBusy),
+)  # fmt: skip
+def start_monitoring_domain(sd_uuid: MonitoredId, host_id: HostId) -> None:
+    """Take this host's id in a domain that has leases, in the background: `acquired` of its stats tells when it has it.
+
+    Whether a domain's storage answers is watched without this.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="DELETE /host/storage-domains/{sd_uuid}/monitor",
+    raises=(
+        ed.StorageDomainDoesNotExist, ed.StorageInUse, es.ReleaseHostIdFailure, es.LockManagerUnavailable,
+        e.DeadlineExceeded, e.ObjectBusy,
+    ),
+)  # fmt: skip
+def stop_monitoring_domain(sd_uuid: MonitoredId) -> None:
+    """Give up this host's id in a domain that has leases and belongs to no pool this host is connected to."""

@@ -76,10 +76,12 @@ class PathStats(Output, frozen=True, kw_only=True):
 
 
 class StorageDomainVitals(Output, frozen=True, kw_only=True):
-    code: int  # 0: well
-    valid: bool
-    actual: bool
-    acquired: bool
+    """How a storage domain was found at the last look."""
+
+    code: int  # 0: well; 358: it is not there, 360: not mounted, 753: damaged, 2001: it cannot be read, 200: else
+    valid: bool  # whether it can be used
+    actual: bool  # whether it was looked at yet
+    acquired: bool  # whether this host has what it needs there: its host id, where there are leases
     version: int
     last_check: float  # seconds ago
     delay: float  # seconds a read took

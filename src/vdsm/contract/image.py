@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from msgspec import Meta
+
 from . import errors as e
 from . import errors_domains as ed
 from . import errors_storage as es
@@ -33,7 +35,7 @@ class PreparedImageInfo(Output, frozen=True, kw_only=True):
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/delete",
-    raises=(*_CHANGES, ed.DiskInUse, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
+    raises=(*_CHANGES, ed.DiskInUse, ed.CannotDeleteSharedVolume, e.HypervisorUnavailable), emits=(ev.DiskRemoved,),
 )  # fmt: skip
 def delete(
     image_id: ImageId,
@@ -45,7 +47,31 @@ def delete(
 ) -> None:
     """Remove an image with all its volumes. There is no way back.
 
-    `postZero` and `discard` are for block storage: a file system gives nobody what was in a removed file.
+    A template stays while other images go on from it. `postZero` and `discard` are for block storage: a file system
+    gives nobody what was in a removed file.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/volumes/delete",
+    command="image delete-volumes",
+    raises=(*_CHANGES, ed.VolumeDoesNotExist, ed.VolumeImageHasChildren, ed.CannotDeleteSharedVolume, ed.DiskUnusable,
+            ed.DiskInUse, es.FileMissing, es.ImageVerificationError, e.HypervisorUnavailable),
+    emits=(ev.DiskRemoved,),
+)  # fmt: skip
+def delete_volumes(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    volume_list: Annotated[list[VolumeId], Meta(min_length=1, max_length=1000)],
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Remove volumes of an image: those at the end of its chain, and those that merges left. There is no way back.
+
+    What a merge left may go while a machine uses the image. With `force` also a volume whose metadata cannot be read;
+    never one that others go on from. With all its volumes the image goes.
     """
 
 

@@ -43,6 +43,7 @@ class StorageState(enum.StrEnum):
     """Whether disks can be made there."""
 
     ACTIVE = "active"
+    READ_ONLY = "read-only"  # what is there can be read
     UNUSABLE = "unusable"
 
 

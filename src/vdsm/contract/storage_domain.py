@@ -73,6 +73,14 @@ class StorageDomainStats(Output, frozen=True, kw_only=True):
     mdafree: int = 0
 
 
+class StorageDomainFileStats(Output, frozen=True, kw_only=True):
+    """A file in a domain of disc images."""
+
+    size: Bytes
+    ctime: int  # seconds since 1970
+    status: int  # 0: it can be used; else the number of the error that its reader would meet
+
+
 class VolumeDump(Output, frozen=True, kw_only=True, omit_defaults=True):
     """A volume as it lies there; of one whose metadata cannot be used only what its file tells."""
 
@@ -103,7 +111,11 @@ class StorageDomainDump(Output, frozen=True, kw_only=True):
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}",
     command="domain create",
-    raises=(*_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted), emits=(ev.StorageStatus,),
+    raises=(
+        *_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
+        ed.StorageDomainBlockSizeMismatch,
+    ),
+    emits=(ev.StorageStatus,),
 )  # fmt: skip
 def create(
     storagedomain_id: DomainId,
@@ -115,18 +127,23 @@ def create(
     block_size: Annotated[int, Meta(ge=0, le=4096)] = 512,
     max_hosts: Annotated[int, Meta(ge=1, le=2000)] = 250,
 ) -> None:
-    """Make a domain in a place this host is connected to. It belongs to no pool yet."""
+    """Make a domain in a place this host is connected to. It belongs to no pool yet.
+
+    `blockSize` is 512 or 4096, as its file system has it; 0 finds that out. With 4096 up to 250, 500, 1000 or 2000
+    hosts make each of its leases 1, 2, 4 or 8 MiB.
+    """
 
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/format",
     command="domain format",
-    raises=(*_CHANGES, ed.StorageDomainNotEmpty, ed.StorageDomainAlreadyAttached), emits=(ev.StorageStatus,),
+    raises=(*_CHANGES, ed.StorageDomainAlreadyAttached, ed.StorageInUse, e.HypervisorUnavailable),
+    emits=(ev.StorageStatus,),
 )  # fmt: skip
 def format(storagedomain_id: DomainId, auto_detach: bool = False) -> None:  # noqa: A001 the published name
-    """Remove a domain without images that belongs to no pool. There is no way back.
+    """Remove a domain that belongs to no pool, with all that is in it. There is no way back.
 
-    A domain with images stays: delete those first.
+    `autoDetach` takes it out of a pool that this host is in charge of.
     """
 
 
@@ -135,7 +152,7 @@ def format(storagedomain_id: DomainId, auto_detach: bool = False) -> None:  # no
     command="domain attach", raises=(*_POOLED, ed.StorageDomainAlreadyAttached),
 )  # fmt: skip
 def attach(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
-    """Let a domain belong to a pool."""
+    """Let a domain belong to a pool; one of disc images (Iso) may belong to several."""
 
 
 @verb(
@@ -151,7 +168,10 @@ def detach(
     *,
     force: bool = False,
 ) -> None:
-    """Let a domain belong to no pool. What is in it stays. The master of a pool cannot be detached."""
+    """Let a domain belong to the pool no more. What is in it stays. The master of a pool cannot be detached.
+
+    `force` also takes a domain out of the pool that cannot be reached; it still says that it belongs to it, then.
+    """
 
 
 @verb(
@@ -165,7 +185,9 @@ def activate(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/deactivate",
     command="domain deactivate",
-    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable),
+    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable,
+            ed.StoragePoolWrongMaster, ed.StorageDomainNotActive, ed.IsoCannotBeMasterDomain,
+            ed.BackupCannotBeMasterDomain),
 )  # fmt: skip
 def deactivate(
     storagedomain_id: DomainId,
@@ -173,7 +195,18 @@ def deactivate(
     master_sd_id: Annotated[DomainId | None, Wire("masterSdUUID")] = None,
     master_version: MasterVersion = 0,
 ) -> None:
-    """Let an active domain be used no more. It stays attached."""
+    """Let an active domain be used no more. It stays attached.
+
+    Of the pool's master `masterSdUUID` says which active domain is the master from now on, with `masterVersion`.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/description",
+    command="domain set-description", raises=(*_CHANGES, ed.SpmStatusError),
+)  # fmt: skip
+def set_description(storagedomain_id: DomainId, description: PoolName) -> None:
+    """Give a domain another name. One that belongs to a pool is renamed by the host in charge."""
 
 
 @verb(
@@ -208,6 +241,18 @@ def get_volumes(
     storagedomain_id: DomainId, storagepool_id: PoolId | None = None, image_id: ImageId | None = None
 ) -> list[VolumeId]:
     """The volumes of a domain, or of one of its images."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /domains/{storagedomain_id}/files",
+    command="domain files", raises=(*_KNOWN, ed.StorageDomainClassError),
+)  # fmt: skip
+def get_file_stats(
+    storagedomain_id: DomainId,
+    pattern: Annotated[str, Meta(max_length=255)] = "*",
+    case_sensitive: bool = False,
+) -> dict[str, StorageDomainFileStats]:
+    """The files of a domain of disc images (Iso) whose names match a pattern of the shell's kind, as `*.iso`."""
 
 
 @verb(

@@ -15,8 +15,10 @@ from . import errors_storage as es
 from . import events as ev
 from ._verb import Kind, Wire, verb
 from .access import Privilege
-from .storage_words import DomainId, PoolId, StorageDomainStatus, StorageDomainType
-from .types import END, Bytes, Input, Output, Secret, Text, Uuid
+from .sdm import MERGE_REFUSALS, SubchainInfo
+from .storage_pool_vms import BackedUpVm, Ovf
+from .storage_words import DomainId, ImageId, PoolId, StorageDomainStatus, StorageDomainType, VolumeId
+from .types import END, Bytes, Input, Output, Secret, Text, Uuid, VmId
 
 NOUN = "StoragePool"
 
@@ -55,8 +57,16 @@ class StoragePoolStatus(enum.StrEnum):
     UNINITIALIZED = "uninitialized"
 
 
+class StoragePoolUpgradeStatus(enum.StrEnum):
+    STARTED = "started"
+
+
 class ConnectionRef(Input, frozen=True, kw_only=True):
-    """A place where domains lie. Which fields count depends on the type; a local one has only its directory."""
+    """A place where domains lie. Which fields count depends on the type; a local one has only its directory.
+
+    NFS: protocol_version ("3" unless given, "4.2", ..., "auto"), timeout (tenths of a second), retrans, mnt_options.
+    POSIXFS: vfs_type (ext4, ceph, ...), mnt_options. None may need a password: this host keeps none.
+    """
 
     id: Uuid
     connection: RemotePath
@@ -135,9 +145,10 @@ class StoragePoolFullInfo(Output, frozen=True, kw_only=True):
 def connect_storage_server(
     storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
 ) -> list[ConnectionStatus]:
-    """Make places where domains lie known to this host. Each has a status of its own.
+    """Make places where domains lie known to this host, from now on and after each restart.
 
-    This host connects to local directories (LOCALFS).
+    Each has a status of its own. Local directories (LOCALFS) are linked, NFS exports and what else can be mounted
+    (POSIXFS) are mounted in the repository's directory `mnt`.
     """
 
 
@@ -148,7 +159,7 @@ def connect_storage_server(
 def disconnect_storage_server(
     storagepool_id: PoolId, domain_type: StorageDomainType, connection_params: list[ConnectionRef]
 ) -> list[ConnectionStatus]:
-    """Let go of places. Each has a status of its own; one whose domains are in use stays."""
+    """Let go of places, and unmount them. Each has a status of its own; one whose domains are in use stays."""
 
 
 @verb(
@@ -237,3 +248,166 @@ def spm_start(
 )  # fmt: skip
 def spm_stop(storagepool_id: PoolId) -> None:
     """Give up charge of a pool. Not in charge is fine."""
+
+
+# ---- the pool and its master -----------------------------------------------------------------------------------------
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/description",
+    command="pool set-description", raises=(*_POOL, ed.SpmStatusError),
+)  # fmt: skip
+def set_description(storagepool_id: PoolId, description: PoolName) -> None:
+    """Give a pool another name."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/reconstruct",
+    command="pool reconstruct-master",
+    raises=(*_CHANGES, ed.StoragePoolConnected, ed.ReconstructMasterError, ed.StoragePoolHigherVersionMasterFound,
+            ed.StorageDomainAlreadyAttached, ed.IsoCannotBeMasterDomain, ed.BackupCannotBeMasterDomain),
+)  # fmt: skip
+def reconstruct_master(
+    storagepool_id: PoolId,
+    host_id: Annotated[HostId, Wire("hostId")],
+    name: PoolName,
+    master_sd_id: MasterId,
+    master_version: MasterVersion,
+    domain_dict: dict[DomainId, StorageDomainStatus],
+    lock_renewal_interval_sec: LeaseSeconds,
+    lease_time_sec: LeaseSeconds,
+    io_op_timeout_sec: LeaseSeconds,
+    lease_retries: Annotated[int, Meta(ge=0, le=100)],
+) -> None:
+    """Make another domain the master of a pool whose master is lost or wrong, with a higher version.
+
+    This host must be connected to the place of the domain and not to the pool. Domains of `domainDict` that it does
+    not reach stay as they are; a master that comes back with a lower version is an ordinary domain then.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/master",
+    command="pool switch-master",
+    raises=(*_POOL, ed.SpmStatusError, ed.StoragePoolWrongMaster, ed.StorageDomainNotInPool, ed.StorageDomainNotActive,
+            ed.IsoCannotBeMasterDomain, ed.BackupCannotBeMasterDomain),
+)  # fmt: skip
+def switch_master(
+    storagepool_id: PoolId,
+    old_master_id: Annotated[DomainId, Wire("oldMasterUUID")],
+    new_master_id: Annotated[DomainId, Wire("newMasterUUID")],
+    master_version: MasterVersion,
+) -> None:
+    """Let another active domain of the pool be its master, with a higher version and all that the old one kept."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/upgrade",
+    command="pool upgrade",
+    raises=(*_POOL, ed.SpmStatusError, ed.UnsupportedDomainVersion, ed.CurrentVersionTooAdvancedError),
+)  # fmt: skip
+def upgrade(
+    storagepool_id: PoolId, target_dom_version: Annotated[int, Meta(ge=0, le=1000)]
+) -> StoragePoolUpgradeStatus:
+    """Bring a pool's domains to a version. This host offers version 5, which they have."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0",
+    http="GET /pools/{storagepool_id}/images/{image_id}/domains", command="pool domains-containing-image",
+    raises=(*_FILES, ed.StoragePoolUnknown, ed.StorageDomainDoesNotExist, ed.StorageUnusable),
+)  # fmt: skip
+def get_domains_containing_image(storagepool_id: PoolId, image_id: ImageId) -> list[DomainId]:
+    """The active domains of a pool that hold an image."""
+
+
+# ---- definitions of machines, kept in a pool -------------------------------------------------------------------------
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/vms",
+    published="updateVMs", command="pool update-vms", raises=(*_POOL, ed.SpmStatusError, ed.StorageDomainNotInPool),
+)  # fmt: skip
+def update_vms(storagepool_id: PoolId, vm_list: list[BackedUpVm], storagedomain_id: DomainId | None = None) -> None:
+    """Keep a manager's definitions of machines: in the pool's master, or in the domain named.
+
+    They are kept as they are, and nothing here reads them. Each is wholly the old or wholly the new one, always.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="DELETE /pools/{storagepool_id}/vms/{vm_id}",
+    published="removeVM", command="pool remove-vm", raises=(*_POOL, ed.SpmStatusError, ed.StorageDomainNotInPool),
+)  # fmt: skip
+def remove_vm(
+    storagepool_id: PoolId, vm_id: Annotated[VmId, Wire("vmUUID")], storagedomain_id: DomainId | None = None
+) -> None:
+    """Keep a machine's definition no more. Not kept is fine."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /pools/{storagepool_id}/vms",
+    published="getBackedUpVmsList", command="pool vms",
+    raises=(*_FILES, ed.StoragePoolUnknown, ed.StorageDomainDoesNotExist, ed.StorageUnusable,
+            ed.StorageDomainNotInPool),
+)  # fmt: skip
+def get_backed_up_vms_list(storagepool_id: PoolId, storagedomain_id: DomainId | None = None) -> list[VmId]:
+    """The machines whose definitions are kept in the pool's master, or in the domain named."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_ADMIN, since="1.0", http="GET /pools/{storagepool_id}/vms/definitions",
+    published="getBackedUpVmsInfo", command="pool vm-definitions",
+    raises=(*_FILES, ed.StoragePoolUnknown, ed.StorageDomainDoesNotExist, ed.StorageUnusable,
+            ed.StorageDomainNotInPool, ed.MissingOvfFileFromVM),
+)  # fmt: skip
+def get_backed_up_vms_info(
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId | None = None,
+    vm_list: list[VmId] = [],  # noqa: B006
+) -> dict[VmId, Ovf]:
+    """The definitions that are kept of some machines, or of all; what is none is left out of all."""
+
+
+# ---- cold merges ----------------------------------------------------------------------------------------------------
+
+_VOLUMES = (
+    *_CHANGES, ed.SpmStatusError, ed.VolumeDoesNotExist, es.ImageOperationFailed, es.ImageVerificationError,
+    e.TaskAborted,
+)  # fmt: skip
+_MERGES = (
+    *_VOLUMES, *MERGE_REFUSALS, ed.DiskUnusable, ed.DiskInUse, ed.GenerationMismatch, e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/prepare-merge",
+    command="pool prepare-merge", raises=_MERGES,
+)  # fmt: skip
+def prepare_merge(storagepool_id: PoolId, subchain_info: SubchainInfo) -> None:
+    """Make a volume ready to take in the one that goes on from it: large enough, and ILLEGAL until it is done.
+
+    Then `SDM.merge`, `StoragePool.finalizeMerge` and `Image.deleteVolumes`. No machine may have the disk.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/finalize-merge",
+    command="pool finalize-merge", raises=_MERGES,
+)  # fmt: skip
+def finalize_merge(storagepool_id: PoolId, subchain_info: SubchainInfo) -> None:
+    """After `SDM.merge`, let the chain go on without the volume that was merged, which is ILLEGAL from then on."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /pools/{storagepool_id}/reduce-volume",
+    command="pool reduce-volume", raises=_VOLUMES,
+)  # fmt: skip
+def reduce_volume(
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId,
+    allow_active: bool = False,
+) -> None:
+    """Give back what a volume does not need. That is for block storage: a file takes no more than it holds."""

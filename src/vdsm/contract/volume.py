@@ -42,6 +42,15 @@ _CHANGES = (
 )  # fmt: skip
 
 
+class VolumeLeaseStatus(Output, frozen=True, kw_only=True):
+    """A volume's lease, and the ids of the hosts that hold it."""
+
+    path: str
+    offset: Bytes
+    owners: list[int] | None = None
+    version: int | None = None
+
+
 class VolumeInfo(Output, frozen=True, kw_only=True):
     """A volume as its metadata and its file tell it."""
 
@@ -65,6 +74,7 @@ class VolumeInfo(Output, frozen=True, kw_only=True):
     apparentsize: Bytes
     ctime: int  # seconds since 1970
     mtime: int = 0  # not kept since version 5
+    lease: VolumeLeaseStatus | None = None
 
 
 class VolumeSizeInfo(Output, frozen=True, kw_only=True):
@@ -84,10 +94,17 @@ class QemuImageInfo(Output, frozen=True, kw_only=True):
     compat: str | None = None
 
 
+class VolumeMeasureResult(Output, frozen=True, kw_only=True):
+    """What a volume would need."""
+
+    required: Bytes
+    bitmaps: Bytes = 0  # more, when what it records of changes is copied too
+
+
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}",
-    raises=(*_CHANGES, ed.VolumeAlreadyExists, ed.CannotCloneVolume, ed.DiskUnusable, ed.DiskInUse,
-            e.HypervisorUnavailable),
+    raises=(*_CHANGES, ed.VolumeAlreadyExists, ed.ImagesNotSupportedError, ed.CannotCloneVolume, ed.DiskUnusable,
+            ed.DiskInUse, e.HypervisorUnavailable),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
 def create(
@@ -111,8 +128,9 @@ def create(
 ) -> VolumeInfo:
     """Make a volume: the first of an image, or, with `srcVolUUID`, one that goes on from the image's last.
 
-    A volume with a parent is of the format COW, and at least as large. `addBitmaps` lets it record changes where its
-    parent does; `bitmap` names one more such record.
+    With `srcImgUUID` of another image it goes on from that one's template, and is the first of its own. A volume with a
+    parent is of the format COW, and at least as large. `addBitmaps` lets it record changes where its parent does;
+    `bitmap` names one more such record.
     """
 
 
@@ -176,3 +194,78 @@ def set_legality(
 )  # fmt: skip
 def refresh(volume_id: VolumeId, storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId) -> None:
     """See what another host changed. Files are always seen as they are: this only finds out whether it is there."""
+
+
+_IN_USE = (ed.DiskUnusable, ed.DiskInUse, e.HypervisorUnavailable)
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/delete",
+    raises=(*_CHANGES, *_IN_USE, es.FileMissing, ed.NoSuchDisk, ed.VolumeImageHasChildren,
+            ed.CannotDeleteSharedVolume),
+    emits=(ev.DiskRemoved,),
+)  # fmt: skip
+def delete(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Remove the last volume of an image: its parent is written to again. There is no way back.
+
+    See `Image.deleteVolumes`.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/extend",
+    command="volume extend",
+    raises=(*_CHANGES, *_IN_USE, es.FileMissing, es.AcquireLockFailure, es.LockManagerUnavailable, ed.NoSuchDisk,
+            ed.VolumeNonWritable, ed.VolumeResizeValueError),
+)  # fmt: skip
+def extend_size(
+    storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId, new_size: Capacity
+) -> None:
+    """Let the last volume of an image be larger, in bytes. No machine may have it; a volume only grows."""
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /volumes/{volume_id}/measure",
+    raises=(*_READS, es.FileMissing, es.ImageOperationFailed, es.ImageVerificationError, ed.NoSuchDisk,
+            ed.DiskUnusable, e.ObjectBusy),
+)  # fmt: skip
+def measure(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    dst_vol_format: VolumeFormat,
+    backing_chain: Annotated[bool, Wire("backing_chain")] = True,
+    base_id: VolumeId | None = None,
+) -> VolumeMeasureResult:
+    """What a copy of a volume would need in a format: with all it goes on from, down to `baseID`, or the volume alone.
+
+    `baseID` is counted too.
+    """
+
+
+@verb(
+    kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /volumes/{volume_id}/verify",
+    published="verify_untrusted", command="volume verify",
+    raises=(*_READS, es.FileMissing, es.ImageOperationFailed, es.ImageVerificationError, ed.DiskUnusable, e.ObjectBusy),
+)  # fmt: skip
+def verify_untrusted(
+    storagepool_id: PoolId, storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId
+) -> None:
+    """Refuse a volume whose data, which came from outside, is not what its metadata says, or leads elsewhere."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/teardown",
+    raises=_READS,
+)  # fmt: skip
+def teardown(storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId) -> None:
+    """Let a volume that was read in be used no more. On files there is nothing to do but to see that it is there."""

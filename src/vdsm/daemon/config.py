@@ -100,6 +100,10 @@ class Storage(Section, frozen=True, kw_only=True):
             " other mounted storage has leases always."
         ),
     ] = False
+    monitor_interval_s: Annotated[
+        Seconds,
+        Meta(description="Seconds between two looks at whether a domain's storage answers, and at least 2 for it to."),
+    ] = 10.0
 
 
 class Sanlock(Section, frozen=True, kw_only=True):
@@ -440,11 +444,11 @@ def with_places(config: Config, place: Place) -> Config:
         daemon=replace(config.daemon, state_directory=state, run_directory=run),
         libvirt=Libvirt(uri=config.libvirt.uri or ("qemu:///system" if place.root else "qemu:///session")),
         vm=Vm(directories=config.vm.directories or list(place.images)),
-        storage=Storage(
+        storage=replace(
+            config.storage,
             directories=config.storage.directories or list(place.storage),
             repository=config.storage.repository or f"{place.repository}",
             prepared=config.storage.prepared or f"{run}/storage",
-            local_leases=config.storage.local_leases,
         ),
         rest=replace(
             rest,

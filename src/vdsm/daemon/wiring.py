@@ -35,6 +35,7 @@ from .metrics import Metrics
 
 log = logging.getLogger(__name__)
 
+_LEAST_PATIENCE = 2.0  # seconds that storage may always take to answer
 FIRST_LOOK = 5.0  # seconds the daemon waits for libvirt before it says that it is ready without it
 
 
@@ -59,16 +60,24 @@ class House:
         self.tokens = Tokens(store.tokens)
         self._table = Table(drivers.hypervisor, self.journal, owner)
         storage = config.storage
-        places = Settings(storage.directories, storage.repository, storage.prepared, local_leases=storage.local_leases)
+        settings = Settings(
+            storage.directories,
+            storage.repository,
+            storage.prepared,
+            local_leases=storage.local_leases,
+            monitor_interval_s=storage.monitor_interval_s,
+            monitor_patience_s=max(storage.monitor_interval_s, _LEAST_PATIENCE),
+        )
         self._storage = StorageParts(
             drivers.files,
             drivers.disks,
+            drivers.mounts,
             drivers.leases,
             drivers.servers,
             drivers.transfers,
             store.storage,
             self.journal,
-            places,
+            settings,
             lambda object_id: self._vms.admission.users(object_id),
         )
         self._vms = VmParts(
@@ -84,7 +93,8 @@ class House:
             prepared=storage.prepared,
             unfinished=self._tasks.unfinished,
         )
-        self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, self._vms.vms.counts)
+        vitals = self._storage.monitor.vitals
+        self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, self._vms.vms.counts, vitals)
         self.metrics = Metrics()
         self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
@@ -162,6 +172,7 @@ class House:
     def _show_gauges(self) -> None:
         metrics = self.metrics
         metrics.gauges("vdsm_vms", "Virtual machines by state.", "state", self._vms_by_state)
+        metrics.gauges("vdsm_storage_domains", "Storage domains by state.", "state", self._storage.monitor.by_state)
         metrics.gauge("vdsm_tasks_running", "Tasks under way.", self._tasks.running)
         metrics.gauge("vdsm_events_last_id", "The id of the newest event.", lambda: self.journal.last)
 

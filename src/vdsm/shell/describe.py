@@ -186,6 +186,6 @@ def _refers(param: Shape, in_path: bool, verb: AnyVerb, nouns: Mapping[str, Mapp
             return noun
         if in_path and noun == verb.noun and param["name"] == naming["id"]:
             return noun
-        if param["py"] == f"{noun}_list" and param["type"]["k"] == "list":
+        if param["py"] == f"{noun}_list" and param["type"]["k"] == "list" and param["type"]["of"]["k"] == "str":
             return noun
     return ""

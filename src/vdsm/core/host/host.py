@@ -11,7 +11,7 @@ from vdsm.contract import host
 from vdsm.contract.errors import DeadlineExceeded, HypervisorError, HypervisorUnavailable, TooBusy
 from vdsm.contract.host import LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
-from vdsm.contract.host_stats import HostStats
+from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.deadline import within
 from vdsm.core.ports.hypervisor import Hypervisor, HypervisorFacts
@@ -33,7 +33,8 @@ _FACTS_PATIENCE_S = 2.0  # what is known of libvirt already is the better answer
 
 
 class Host:
-    """Call `start` before the first call comes. `count_vms` says how many machines there are."""
+    """Call `start` before the first call comes. `count_vms` says how many machines there are, `vitals` how storage
+    domains do."""
 
     def __init__(
         self,
@@ -41,11 +42,13 @@ class Host:
         links: Links,
         hypervisor: Hypervisor,
         count_vms: Callable[[], VmCounts],
+        vitals: Callable[[], dict[str, StorageDomainVitals]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._machine = machine
         self._hypervisor = hypervisor
         self._count_vms = count_vms
+        self._vitals = vitals
         self._clock = clock
         self._began = clock()
         self._sampler = Sampler(machine, links, clock)
@@ -103,6 +106,7 @@ class Host:
             picture.names(),
             {cpu.id: cpu.node for cpu in setup.processors},
             self._count_vms(),
+            self._vitals(),
             now=time.time(),
             boot_time=facts.boot_time,
             elapsed=self._clock() - self._began,

@@ -16,6 +16,7 @@ from vdsm.contract.host_stats import (
     NumaNodeHugePagesStats,
     NumaNodeMemoryStats,
     PathStats,
+    StorageDomainVitals,
     ThpState,
 )
 from vdsm.core.ports.links import LinkCounters, LinkSample, LinkState
@@ -72,6 +73,7 @@ def host_stats(
     names: frozenset[str],
     nodes_of_cpus: dict[int, int],
     counts: VmCounts,
+    storage: dict[str, StorageDomainVitals],
     *,
     now: float,
     boot_time: int,
@@ -118,6 +120,7 @@ def host_stats(
         rx_dropped=sum(nic.rx_dropped for nic in network.values()),
         tx_dropped=sum(nic.tx_dropped for nic in network.values()),
         disk_stats={path: PathStats(free=free // _BYTES_PER_MIB) for path, free in newer.free_bytes.items()},
+        storage_domains=storage,
     )
 
 

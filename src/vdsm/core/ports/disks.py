@@ -99,8 +99,11 @@ class DiskImages(Protocol):
         not known, damage, a virtual size above `largest`.
         """
 
-    async def measure(self, image: Image, target: DiskFormat) -> Measure:
-        """What a copy in another format would need, with all that its backing files hold."""
+    async def measure(self, image: Image, target: DiskFormat, *, layers: int = 0) -> Measure:
+        """What a copy in another format would need, with all that its backing files hold; or only the first `layers`.
+
+        The image itself is the first layer.
+        """
 
     async def measure_new(self, size: int, target: DiskFormat) -> Measure: ...
 
@@ -119,7 +122,8 @@ class DiskImages(Protocol):
         """Copy what the guest sees into an existing image.
 
         With `target.backing` only the source's own layer: what is below it must read the same on both sides.
-        `zeroed`: the target is known to read as zeros, as a new one does. Raises DestinationVolumeTooSmall.
+        `zeroed`: the target is known to read as zeros, as a new one does. `bitmaps`: with those that are whole; the
+        target must have none of their names. Raises DestinationVolumeTooSmall.
         """
 
     async def commit(self, top: Image, base: Image, *, progress: Progress | None = None) -> None:
@@ -136,8 +140,11 @@ class DiskImages(Protocol):
     ) -> None:
         """Give it another backing file. Safe: with the same content as before. `unsafe`: only the header is written."""
 
-    async def resize(self, image: Image, size: int) -> None:
-        """Grow. Raises ImageOperationFailed for a size below the present one."""
+    async def resize(self, image: Image, size: int, *, preallocate: bool = False, shrink: bool = False) -> None:
+        """Grow; with `preallocate` the new part of a raw image takes its room at once.
+
+        Raises ImageOperationFailed for a size below the present one, unless `shrink`: then what is beyond it is lost.
+        """
 
     async def amend(self, image: Image, *, compat: str) -> None: ...
 

@@ -39,7 +39,8 @@ class Mounts(Protocol):
         """
 
     async def unmount(self, wish: MountWish, *, force: bool = False) -> None:
-        """Nothing mounted there is fine. `force`: also when the server is dead or the mount in use.
+        """With its directory, if that is empty. Nothing mounted there is fine. `force`: also when the server is dead
+        or the mount in use.
 
         Raises ForeignMount, MountError, DeadlineExceeded.
         """

@@ -79,9 +79,9 @@ class Catalog:
         return None
 
     async def images(self, domain: Domain) -> dict[str, Image]:
-        """Every image of a usable domain."""
+        """Every image of a usable domain, without those that are only just being made or removed."""
         found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
-        return chains.images_of(domain.id, found)
+        return {name: image for name, image in chains.images_of(domain.id, found).items() if image.own()}
 
     async def image(self, domain: Domain, image_id: str) -> Image | None:
         directory = domain.path(layout.image(image_id))
@@ -94,6 +94,14 @@ class Catalog:
             for name in names
         }
         return chains.images_of(domain.id, read).get(image_id)
+
+    async def find_in(self, domain_id: str, image_id: str) -> Found:
+        """Raises StorageDomainDoesNotExist, StorageUnusable, NoSuchDisk."""
+        domain = await self._repository.usable(domain_id)
+        image = await self.image(domain, image_id)
+        if image is None:
+            raise NoSuchDisk(disk=image_id)
+        return Found(domain, image)
 
     async def all(self) -> list[Found]:
         """Of every domain that can be read now."""

@@ -34,6 +34,16 @@ class Image:
     volumes: dict[str, VolumeMeta] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
 
+    def own(self) -> list[str]:
+        """Its volumes without the links to another image's template."""
+        return sorted(self.faults.keys() | {name for name, meta in self.volumes.items() if meta.image == self.id})
+
+    def template(self) -> str:
+        """The volume of this image that others go on from; empty: it is no template."""
+        return next(
+            (n for n, meta in self.volumes.items() if meta.role is VolumeRole.SHARED and meta.image == self.id), ""
+        )
+
     def chain(self) -> list[str]:
         """The ids of its volumes, the one that is written to first, without what is left over. Raises Malformed."""
         for volume, fault in self.faults.items():
@@ -41,8 +51,8 @@ class Image:
         leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.LEAF]
         if len(leaves) > 1:  # what was merged into another is ILLEGAL until it is deleted
             leaves = [name for name in leaves if self.volumes[name].legality is VolumeLegality.LEGAL]
-        if not leaves and len(self.volumes) == 1:
-            leaves = [name for name, meta in self.volumes.items() if meta.role is VolumeRole.SHARED]
+        if not leaves and len(self.volumes) == 1 and (template := self.template()):
+            leaves = [template]
         if len(leaves) != 1:
             raise Malformed(f"it has {len(leaves)} volumes that are written to, not one")
         found: list[str] = []
@@ -70,8 +80,11 @@ class Image:
         except Malformed as fault:
             return VolumeStatus.INVALID, str(fault)
         for name in chain:
-            if self.volumes[name].legality is not VolumeLegality.LEGAL:
-                return VolumeStatus.ILLEGAL, f"its volume {name} was not finished"
+            match self.volumes[name].legality:
+                case VolumeLegality.ILLEGAL:
+                    return VolumeStatus.ILLEGAL, f"its volume {name} was not finished"
+                case VolumeLegality.FAKE:
+                    return VolumeStatus.ILLEGAL, f"its template {name} is not in this domain"
         return VolumeStatus.OK, ""
 
     def top(self) -> VolumeMeta | None:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from vdsm.contract import storage
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import Severity
 from vdsm.contract.storage import Finding
-from vdsm.contract.storage_words import VolumeFormat, VolumeLegality
+from vdsm.contract.storage_words import StorageDomainImageClass, VolumeFormat, VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
@@ -58,11 +58,15 @@ class Checks:
             where = f"{layout.IMAGES}/{name}"
             if name.startswith(layout.REMOVED):
                 yield _stray(where, "an image that is being removed", "If no task removes it, remove it by hand.")
+            elif name == layout.ISO_IMAGE and domain.metadata().domain_class is StorageDomainImageClass.ISO:
+                continue
             elif not is_uuid(name):
                 yield _stray(where, "it is no image", "Nothing uses it; find out who put it there.")
             else:
                 image = images.get(name, Image(name))
                 async for finding in self._in_image(domain, image):
+                    yield finding
+                async for finding in self._links(domain, image, images):
                     yield finding
 
     async def _in_image(self, domain: Domain, image: Image) -> AsyncIterator[Finding]:
@@ -95,6 +99,17 @@ class Checks:
                 async for finding in self._of_volume(Found(domain, image), name):
                     yield finding
 
+    async def _links(self, domain: Domain, image: Image, images: Mapping[str, Image]) -> AsyncIterator[Finding]:
+        """Whether what it has of a template is the template's."""
+        for name, meta in image.volumes.items():
+            if meta.image == image.id:
+                continue
+            where, home = layout.volume(image.id, name), images.get(meta.image)
+            if home is None or home.template() != name:
+                yield _stray(where, f"image {meta.image}, whose template it is, is not there", "Nothing: it is whole.")
+            elif await self._inode(domain, where) != await self._inode(domain, layout.volume(home.id, name)):
+                yield _wrong(where, f"it is no link to the template in image {meta.image}", _FROM_BACKUP)
+
     async def _of_volume(self, found: Found, name: str) -> AsyncIterator[Finding]:
         """Whether a volume's file is what its metadata says."""
         meta, where = found.image.volumes[name], layout.volume(found.image.id, name)
@@ -108,6 +123,12 @@ class Checks:
                 return
         if size < meta.capacity:
             yield _wrong(where, f"it has {size} bytes, its metadata says {meta.capacity}", _FROM_BACKUP)
+
+    async def _inode(self, domain: Domain, inside: str) -> int | None:
+        try:
+            return (await self._files.status(domain.root, domain.path(inside))).inode
+        except FileMissing:
+            return None
 
     async def _size(self, domain: Domain, inside: str) -> int | None:
         try:

@@ -12,7 +12,7 @@ from vdsm.contract.disk import DiskInfo, DiskSummary, DiskVolume
 from vdsm.contract.errors import HypervisorUnavailable
 from vdsm.contract.errors_domains import DiskExists, DiskInUse, WhichStorage
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeLegality, VolumeStatus
+from vdsm.contract.storage_words import BLANK, StorageDomainImageClass, VolumeAllocation, VolumeLegality, VolumeStatus
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files, FileStatus
@@ -24,6 +24,7 @@ from .formats import DISK_FORMATS, VOLUME_FORMATS
 from .lines import Malformed
 from .records import Domain
 from .repository import Repository
+from .templates import Templates
 from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
@@ -35,12 +36,19 @@ Users = Callable[[str], list[str]]
 
 class Disks:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: VolumeOperations, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        catalog: Catalog,
+        operations: VolumeOperations,
+        templates: Templates,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._templates = templates
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -147,17 +155,19 @@ class Disks:
         )
 
     async def _choose(self, ref: str | None) -> Domain:
-        """Raises WhichStorage, StorageDomainDoesNotExist, StorageUnusable."""
+        """Raises WhichStorage, StorageDomainDoesNotExist, StorageUnusable, ImagesNotSupportedError."""
         rows = list(self._repository)
         if ref is None:
-            rows = [row for row in rows if row.meta is not None]
+            rows = [row for row in rows if row.meta and row.meta.domain_class is StorageDomainImageClass.DATA]
             if len(rows) != 1:
                 raise WhichStorage(count=len(rows))
             return await self._repository.writable(rows[0].id)
         named = [row.id for row in rows if row.name == ref]
         if len(named) > 1:
             raise WhichStorage(count=len(named))
-        return await self._repository.writable(named[0] if named else ref)
+        domain = await self._repository.writable(named[0] if named else ref)
+        domain.check_images()
+        return domain
 
     @handles(disk.delete)
     async def delete(self, ctx: Context, disk_id: str) -> None:
@@ -166,6 +176,7 @@ class Disks:
         await self._repository.writable(found.domain.id)
         for machine in self._users(disk_id):
             raise DiskInUse(disk=found.name, vm=machine)
+        await self._templates.check_unused(found)
         await ctx.run(*self._do.removal(found.domain.id, disk_id, found.name), about=disk_id)
 
 

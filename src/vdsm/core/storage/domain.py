@@ -10,16 +10,20 @@ from vdsm.contract.errors_domains import (
     CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
     StorageDomainAlreadyExists,
+    StorageDomainBlockSizeMismatch,
     StorageDomainDoesNotExist,
     StorageDomainFSNotMounted,
     StorageDomainNotInPool,
+    StorageDomainTypeError,
     StorageInUse,
+    StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats, VolumeDump
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainImageClass,
+    StorageDomainRole,
     StorageDomainStatus,
     StorageDomainType,
     VolumeLegality,
@@ -35,18 +39,26 @@ from .chains import Image
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .masters import MasterSwitch
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
 
 
 class Domains:
     def __init__(
-        self, files: Files, repository: Repository, catalog: Catalog, operations: DomainOperations, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        catalog: Catalog,
+        operations: DomainOperations,
+        switch: MasterSwitch,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._switch = switch
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -61,8 +73,10 @@ class Domains:
         domain = await self._repository.usable(sd_id)
         volumes: dict[str, VolumeDump] = {}
         for image in (await self._catalog.images(domain)).values():
+            own = image.own()
             for volume_id in (*image.volumes, *image.faults):
-                volumes[volume_id] = await self._dump(domain, image, volume_id)
+                if volume_id in own or volume_id not in volumes:  # a template is told where it is at home
+                    volumes[volume_id] = await self._dump(domain, image, volume_id)
         return StorageDomainDump(metadata=info, volumes=volumes)
 
     async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
@@ -126,7 +140,7 @@ class Domains:
     ) -> list[str]:
         images = await self._catalog.images(await self._repository.usable(storagedomain_id))
         wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
-        return sorted(volume for image in wanted for volume in (*image.volumes, *image.faults))
+        return sorted({volume for image in wanted for volume in (*image.volumes, *image.faults)})
 
     @handles(storage_domain.validate)
     async def validate(self, ctx: Context, storagedomain_id: str) -> None:
@@ -149,14 +163,18 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
+        if connection.mount is not None and not await self._repository.stands(connection):
+            raise StorageDomainFSNotMounted(remote=type_args)
         await self._check_new(storagedomain_id, connection)
+        block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(
             uuid=storagedomain_id,
             type=domain_type,
             domain_class=domain_class,
             description=name,
             remote_path=connection.remote,
-            block_size=block_size or 512,
+            block_size=block_size,
+            alignment=domain_meta.alignment_for(block_size, max_hosts),
         )
         await ctx.run(
             Step(
@@ -169,10 +187,28 @@ class Domains:
         )
 
     def _connection(self, domain_type: StorageDomainType, remote: str) -> Connection:
-        for connection in self._repository.connections():
-            if connection.type is domain_type and remote.rstrip("/") in (connection.remote, connection.root):
+        """Raises StorageDomainFSNotMounted, StorageDomainTypeError."""
+        wanted = (remote, remote.rstrip("/"))
+        found = [c for c in self._repository.connections() if c.remote in wanted or c.root in wanted]
+        for connection in found:
+            if connection.type is domain_type:
                 return connection
+        for connection in found:
+            raise StorageDomainTypeError(remote=remote, found=connection.type, type=domain_type)
         raise StorageDomainFSNotMounted(remote=remote)
+
+    async def _block_size(self, connection: Connection, wanted: int) -> int:
+        """Raises StorageDomainBlockSizeMismatch."""
+        if wanted not in (0, *domain_meta.BLOCKS):
+            reason = f"it has {' or '.join(map(str, domain_meta.BLOCKS))}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        found = await self._files.block_size(connection.root)
+        if found not in domain_meta.BLOCKS:  # it does no direct I/O: any will do
+            return wanted or domain_meta.BLOCKS[0]
+        if wanted not in (0, found):
+            reason = f"its file system has blocks of {found}"
+            raise StorageDomainBlockSizeMismatch(size=wanted, remote=connection.remote, reason=reason)
+        return found
 
     async def _check_new(self, domain_id: str, connection: Connection) -> None:
         try:
@@ -195,7 +231,7 @@ class Domains:
             pool = self._repository.pool(pool_id)
             if not auto_detach or pool is None or not pool.in_charge or pool.master == domain.id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool_id)
-            steps += await self._leave(pool, domain, meta)
+            steps += await self._leave(pool, domain.id)
         self._check_users(domain)
         # Nothing is undone: what may be half removed must not come back.
         await ctx.run(
@@ -216,10 +252,11 @@ class Domains:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._repository.refresh(storagedomain_id)
         old = domain.metadata()
-        for other in old.pools:
+        shared = old.domain_class is StorageDomainImageClass.ISO
+        for other in () if shared else old.pools:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
-        new = replace(old, pools=(storagepool_id,))
+        new = domain_meta.attached(old, storagepool_id)
         again = self._do.write_domain(domain.root, old)
         await ctx.run(
             Step(f"attach {domain.name}", self._do.write_domain(domain.root, new), again),
@@ -239,27 +276,40 @@ class Domains:
         force: bool = False,
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._member(pool, storagedomain_id)
+        if pool.master == storagedomain_id:
+            raise CannotDetachMasterStorageDomain(domain=storagedomain_id)
+        try:
+            domain = await self._member(pool, storagedomain_id)
+        except (StorageDomainDoesNotExist, StorageUnusable):
+            if not force or storagedomain_id not in pool.domains:
+                raise
+            await ctx.run(*await self._leave(pool, storagedomain_id), about=storagedomain_id)
+            return
         self._check_users(domain)
-        await ctx.run(*await self._leave(pool, domain, domain.metadata()), about=storagedomain_id)
+        await ctx.run(*await self._leave(pool, domain.id), self._detached(pool, domain), about=storagedomain_id)
 
-    async def _leave(self, pool: PoolRecord, domain: Domain, old: DomainMeta) -> list[Step]:
-        """Raises CannotDetachMasterStorageDomain."""
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
-        left = {name: status for name, status in pool.domains.items() if name != domain.id}
-        again = self._do.write_domain(domain.root, old)
-        return [
-            *await self._stand(pool, left),
-            Step(f"detach {domain.name}", self._do.write_domain(domain.root, replace(old, pools=())), again),
-        ]
+    async def _leave(self, pool: PoolRecord, domain_id: str) -> list[Step]:
+        """The pool goes on without the domain."""
+        return await self._stand(pool, {name: status for name, status in pool.domains.items() if name != domain_id})
+
+    def _detached(self, pool: PoolRecord, domain: Domain) -> Step:
+        old = domain.metadata()
+        new = domain_meta.detached(old, pool.id)
+        write = self._do.write_domain
+        return Step(f"detach {domain.name}", write(domain.root, new), write(domain.root, old))
 
     @handles(storage_domain.activate)
     async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ACTIVE}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        steps = await self._stand(pool, statuses)
+        old = domain.metadata()
+        if old.role is StorageDomainRole.MASTER and pool.master != domain.id:  # another was made it while it was away
+            write = self._do.write_domain
+            again = write(domain.root, old)
+            steps.append(Step("be the master no more", write(domain.root, domain_meta.ordinary(old)), again))
+        await ctx.run(*steps, about=storagedomain_id)
 
     @handles(storage_domain.deactivate)
     async def deactivate(
@@ -272,11 +322,27 @@ class Domains:
     ) -> None:
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         domain = await self._member(pool, storagedomain_id)
-        if pool.master == domain.id:
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
         self._check_users(domain)
         statuses = {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}
-        await ctx.run(*await self._stand(pool, statuses), about=storagedomain_id)
+        if pool.master != domain.id:
+            steps = await self._stand(pool, statuses)
+        elif master_sd_id in (None, BLANK, domain.id):
+            raise CannotDetachMasterStorageDomain(domain=domain.name)
+        else:
+            await ctx.hold(f"domain:{master_sd_id}")
+            steps = await self._switch.steps(pool, master_sd_id, master_version, statuses)
+        await ctx.run(*steps, about=storagedomain_id)
+
+    @handles(storage_domain.set_description)
+    async def set_description(self, ctx: Context, storagedomain_id: str, description: str) -> None:
+        await ctx.hold(f"domain:{storagedomain_id}")
+        domain = await self._repository.refresh(storagedomain_id)
+        old = domain.metadata()
+        if old.pools:
+            await self._repository.writable(domain.id)
+        new = replace(old, description=description)
+        write = self._do.write_domain
+        await ctx.run(Step("write its metadata", write(domain.root, new), write(domain.root, old)))
 
     async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
         """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
@@ -295,7 +361,7 @@ class Domains:
         """How the pool's domains stand from now on: in the master's metadata and on this host."""
         master = await self._repository.usable(pool.master)
         old = master.metadata()
-        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domains))
+        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domain_meta.on_disk(domains)))
         return [
             Step(
                 "note it in the pool's master",

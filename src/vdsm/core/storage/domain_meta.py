@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from vdsm.contract.storage_words import (
     StorageDomainImageClass,
@@ -25,8 +26,15 @@ LONGEST = 64 * 1024  # bytes; a pool of the most domains needs a tenth of it
 _CHECKSUM = "_SHA_CKSUM"
 _CHARACTER = re.compile(r"&#([0-9]{3,7});")
 _ALIGNMENTS = (1 << 20, 2 << 20, 4 << 20, 8 << 20)
-_BLOCKS = (512, 4096)
+BLOCKS = (512, 4096)
 _WORDS = (StorageDomainStatus.ACTIVE, StorageDomainStatus.ATTACHED)
+
+
+def alignment_for(block_size: int, hosts: int) -> int:
+    """Bytes of a lease, which has a block for each host: only 4096 of them need more than the least. Of up to 2000."""
+    if block_size == BLOCKS[0]:
+        return _ALIGNMENTS[0]
+    return next(alignment for alignment in _ALIGNMENTS if hosts <= alignment // block_size // 256 * 250)
 
 
 class PoolMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +44,12 @@ class PoolMeta(msgspec.Struct, frozen=True, kw_only=True):
     domains: dict[str, StorageDomainStatus] = {}
     spm_id: int = NO_HOST
     spm_lver: int = -1
+
+
+def on_disk(domains: Mapping[str, StorageDomainStatus]) -> dict[str, StorageDomainStatus]:
+    """How the master tells of a pool's domains: one that is not active is attached, whatever this host knows of it."""
+    stays = {name: status for name, status in domains.items() if status is not StorageDomainStatus.UNATTACHED}
+    return {name: status if status in _WORDS else StorageDomainStatus.ATTACHED for name, status in stays.items()}
 
 
 class DomainMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,13 +65,28 @@ class DomainMeta(msgspec.Struct, frozen=True, kw_only=True):
     pool: PoolMeta | None = None
     master_version: int = 0
     alignment: int = _ALIGNMENTS[0]
-    block_size: int = _BLOCKS[0]
+    block_size: int = BLOCKS[0]
     lock_policy: str = ""
     renewal_s: int = 5
     lease_s: int = 60
     io_timeout_s: int = 10
     lease_retries: int = 3
     rest: dict[str, str] = {}  # what another host wrote and this one does not know
+
+
+def attached(meta: DomainMeta, pool_id: str) -> DomainMeta:
+    """Belonging to a pool too; only a domain of disc images may belong to several."""
+    return meta if pool_id in meta.pools else replace(meta, pools=(*meta.pools, pool_id))
+
+
+def detached(meta: DomainMeta, pool_id: str) -> DomainMeta:
+    """Belonging to the pool no more, and so its master no more."""
+    return ordinary(replace(meta, pools=tuple(name for name in meta.pools if name != pool_id)))
+
+
+def ordinary(meta: DomainMeta) -> DomainMeta:
+    """The master of nothing."""
+    return replace(meta, role=StorageDomainRole.REGULAR, master_version=0, pool=None)
 
 
 class OtherVersion(Malformed):
@@ -125,7 +154,7 @@ def decode(data: bytes) -> DomainMeta:
         pool=_pool(fields),
         master_version=fields.number("MASTER_VERSION", 0, 2**31, 0),
         alignment=_one_of("ALIGNMENT", fields.number("ALIGNMENT", 0, 1 << 30, _ALIGNMENTS[0]), _ALIGNMENTS),
-        block_size=_one_of("BLOCK_SIZE", fields.number("BLOCK_SIZE", 0, 1 << 20, _BLOCKS[0]), _BLOCKS),
+        block_size=_one_of("BLOCK_SIZE", fields.number("BLOCK_SIZE", 0, 1 << 20, BLOCKS[0]), BLOCKS),
         lock_policy=fields.text("LOCKPOLICY", ""),
         renewal_s=fields.number("LOCKRENEWALINTERVALSEC", 0, 86_400, 5),
         lease_s=fields.number("LEASETIMESEC", 0, 86_400, 60),

@@ -8,6 +8,7 @@ import contextlib
 
 from vdsm.contract.errors_domains import StorageDomainNotEmpty
 from vdsm.contract.errors_storage import FileExists, FileMissing
+from vdsm.contract.storage_words import StorageDomainImageClass
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
@@ -41,7 +42,8 @@ class DomainOperations:
     @operation("storage.create_domain")
     async def create_domain(self, root: str, meta: DomainMeta) -> None:
         """The metadata comes last: a directory without it is no domain."""
-        for directory in _DIRECTORIES:
+        iso = (layout.ISO_IMAGES,) if meta.domain_class is StorageDomainImageClass.ISO else ()
+        for directory in (*_DIRECTORIES, *iso):
             await self._files.make_directory(root, f"{meta.uuid}/{directory}")
         for name, size in _FILES.items():
             with contextlib.suppress(FileExists):
@@ -51,14 +53,18 @@ class DomainOperations:
     @operation("storage.drop_domain")
     async def drop_domain(self, root: str, domain_id: str) -> None:
         """Raises StorageDomainNotEmpty: what somebody has put there since stays."""
-        try:
-            images = await self._files.names(root, f"{domain_id}/{layout.IMAGES}")
-        except FileMissing:
-            images = []
-        if held := [name for name in images if is_uuid(name)]:
+        images = await self._names(root, f"{domain_id}/{layout.IMAGES}")
+        held = [name for name in images if is_uuid(name) and name != layout.ISO_IMAGE]
+        if held := held or await self._names(root, f"{domain_id}/{layout.ISO_IMAGES}"):
             raise StorageDomainNotEmpty(domain=domain_id, count=len(held))
         await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
         await self._files.remove(root, domain_id)
+
+    async def _names(self, root: str, directory: str) -> list[str]:
+        try:
+            return list(await self._files.names(root, directory))
+        except FileMissing:
+            return []
 
     @operation("storage.erase_domain")
     async def erase_domain(self, root: str, domain_id: str) -> None:
@@ -79,6 +85,11 @@ class DomainOperations:
     @operation("storage.disconnect")
     async def disconnect(self, connection: Connection) -> None:
         await self._repository.disconnect(connection)
+
+    @operation("storage.forget")
+    async def forget(self, connection: Connection) -> None:
+        """Disconnect, and leave what was mounted before as it was."""
+        await self._repository.disconnect(connection, keep_mount=True)
 
     @operation("storage.connect_pool")
     async def connect_pool(self, pool: PoolRecord) -> None:

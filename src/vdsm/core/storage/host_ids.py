@@ -91,6 +91,11 @@ class HostIds:
         keeper = self._keepers.get(domain_id)
         return keeper is not None and keeper.joined
 
+    def number(self, domain_id: str) -> int | None:
+        """Which one it takes, or has taken."""
+        keeper = self._keepers.get(domain_id)
+        return keeper.host_id if keeper is not None else None
+
     def doubt(self) -> None:
         """Look at once: something was lost."""
         for keeper in self._keepers.values():

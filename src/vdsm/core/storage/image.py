@@ -4,16 +4,14 @@
 from __future__ import annotations
 
 from vdsm.contract import image
-from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, SpmStatusError, VolumeDoesNotExist
+from vdsm.contract.errors_domains import DiskUnusable, VolumeDoesNotExist
 from vdsm.contract.image import PreparedImageInfo
 from vdsm.contract.storage_words import VolumeRole, VolumeStatus
 from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
-from .catalog import Catalog, Found
-from .disk import Users
+from .catalog import Catalog
 from .reconcile import Reconciler
-from .records import Domain
 from .repository import Repository
 from .volume_operations import VolumeOperations
 
@@ -27,38 +25,18 @@ class Images:
         catalog: Catalog,
         operations: VolumeOperations,
         reconciler: Reconciler,
-        users: Users,
         prepared: str,
     ) -> None:
         self._repository = repository
         self._catalog = catalog
         self._do = operations
         self._reconciler = reconciler
-        self._users = users
         self._prepared = prepared
 
     @handles(image.get_volumes)
     async def get_volumes(self, ctx: Context, image_id: str, storagepool_id: str, storagedomain_id: str) -> list[str]:
-        found = await self._find(storagedomain_id, image_id)
+        found = await self._catalog.find_in(storagedomain_id, image_id)
         return sorted((*found.image.volumes, *found.image.faults))
-
-    @handles(image.delete)
-    async def delete(
-        self,
-        ctx: Context,
-        image_id: str,
-        storagepool_id: str,
-        storagedomain_id: str,
-        post_zero: bool = False,
-        force: bool = False,
-        discard: bool = False,
-    ) -> None:
-        await ctx.hold(f"disk:{image_id}")
-        await self._writable(storagedomain_id, storagepool_id)
-        found = await self._find(storagedomain_id, image_id)
-        for machine in self._users(image_id):
-            raise DiskInUse(disk=found.name, vm=machine)
-        await ctx.run(*self._do.removal(storagedomain_id, image_id, found.name), about=image_id)
 
     @handles(image.prepare)
     async def prepare(
@@ -72,7 +50,7 @@ class Images:
         allow_illegal: bool = False,
     ) -> PreparedImageInfo:
         await ctx.hold(f"disk:{image_id}")
-        found = await self._find(storagedomain_id, image_id)
+        found = await self._catalog.find_in(storagedomain_id, image_id)
         if volume_id not in found.image.volumes:
             raise VolumeDoesNotExist(volume=volume_id, image=image_id)
         status, reason = found.image.status()
@@ -101,8 +79,8 @@ class Images:
         self, ctx: Context, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
     ) -> list[str]:
         await ctx.hold(f"disk:{image_id}")
-        await self._writable(storagedomain_id, storagepool_id)
-        found = await self._find(storagedomain_id, image_id)
+        await self._repository.writable(storagedomain_id, storagepool_id)
+        found = await self._catalog.find_in(storagedomain_id, image_id)
         if (leaf := found.image.volumes.get(leaf_volume_id)) is None:
             raise VolumeDoesNotExist(volume=leaf_volume_id, image=image_id)
         if leaf.role is VolumeRole.INTERNAL:  # a mistake here would take what is above it out of the chain
@@ -111,17 +89,3 @@ class Images:
             Step("let its metadata tell the chain", self._reconciler.mend(storagedomain_id, image_id, leaf_volume_id)),
             answer=self._reconciler.true_chain(storagedomain_id, image_id, leaf_volume_id),
         )
-
-    async def _writable(self, domain_id: str, pool_id: str) -> Domain:
-        domain = await self._repository.writable(domain_id)
-        pool = self._repository.pool_of(domain_id)
-        if pool is None or pool.id != pool_id:
-            raise SpmStatusError(domain=f"{domain.name} in pool {pool_id}")
-        return domain
-
-    async def _find(self, domain_id: str, image_id: str) -> Found:
-        domain = await self._repository.usable(domain_id)
-        found = await self._catalog.image(domain, image_id)
-        if found is None:
-            raise NoSuchDisk(disk=image_id)
-        return Found(domain, found)

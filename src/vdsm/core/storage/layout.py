@@ -13,7 +13,8 @@ INBOX = "dom_md/inbox"
 OUTBOX = "dom_md/outbox"
 MAILBOX_BYTES = 16 << 20
 IMAGES = "images"
-ISO_IMAGES = "images/11111111-1111-1111-1111-111111111111"
+ISO_IMAGE = "11111111-1111-1111-1111-111111111111"  # the image that holds all files of a domain of disc images
+ISO_IMAGES = f"{IMAGES}/{ISO_IMAGE}"
 MASTER = "master"
 MASTER_TASKS = "master/tasks"
 MASTER_VMS = "master/vms"
@@ -51,6 +52,15 @@ def lease(image_id: str, volume_id: str) -> str:
 
 def volatile(image_id: str, volume_id: str) -> str:
     return volume(image_id, volume_id) + VOLATILE
+
+
+def machine(vm_id: str) -> str:
+    """Where a manager's definition of a machine is kept."""
+    return f"{MASTER_VMS}/{_checked(vm_id)}"
+
+
+def definition(vm_id: str) -> str:
+    return f"{machine(vm_id)}/{vm_id}.ovf"
 
 
 def volumes_among(names: list[str]) -> list[str]:

@@ -6,31 +6,48 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vdsm.contract.storage_words import StorageDomainType
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
+from .backups import BackupOperations, Backups
 from .catalog import Catalog
 from .check import Checks
+from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
 from .domain_operations import DomainOperations
+from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
+from .iso import IsoFiles
+from .masters import Masters, MasterSwitch
+from .merges import Merges
+from .monitor import Monitor
+from .mountpoints import Mountpoints
 from .nbd import NbdServers
-from .places import LocalPlaces
+from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
+from .records import Domain
 from .repository import Repository
+from .sdm import DataJobs
 from .storage import Storage
+from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_creation import VolumeCreation
+from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
+from .volume_removal import VolumeRemoval
+from .volume_sizes import VolumeSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,8 @@ class Settings:
     repository: str  # links to pools and domains
     prepared: str  # links to images in use
     local_leases: bool = False  # whether local domains have leases too
+    monitor_interval_s: float = 10.0  # between two looks at a domain
+    monitor_patience_s: float = 10.0  # a look that takes longer hangs
 
 
 class StorageParts:
@@ -50,6 +69,7 @@ class StorageParts:
         self,
         files: Files,
         images: DiskImages,
+        mounts: Mounts,
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
@@ -58,39 +78,83 @@ class StorageParts:
         settings: Settings,
         users: Users,
     ) -> None:
-        self.repository = repository = Repository(files, storage_log, journal, settings.repository)
+        self.repository = repository = Repository(
+            files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
+        )
         self.catalog = catalog = Catalog(files, repository)
+<<<<<<< HEAD
         self.host_ids = HostIds(leases, repository)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+=======
+        self.host_ids = host_ids = HostIds(leases, repository)
+
+        def leased(domain: Domain) -> bool:
+            pool = repository.pool_of(domain.id)
+            local = domain.connection.type is StorageDomainType.LOCALFS
+            return pool.leases if pool is not None else settings.local_leases or not local
+
+        def acquired(domain: Domain) -> bool:
+            return not leased(domain) or host_ids.joined(domain.id)
+
+        self.monitor = monitor = Monitor(
+            files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
+        )
+        volume_leases = VolumeLeases(files, leases, repository)
+        domain_operations = DomainOperations(files, repository)
+        backup_operations = BackupOperations(files, repository)
+        switch = MasterSwitch(repository, domain_operations, backup_operations)
+        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        copies = Copies(images, jobs, users)
+        merges = Merges(images, repository, catalog, do, jobs, users)
+>>>>>>> main
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
-        places = LocalPlaces(files, repository, settings.directories)
-        disks = Disks(files, repository, catalog, do, users)
-        storage = Storage(files, repository, domain_operations, users, places)
+        places = Places(files, repository, settings.directories, settings.repository)
+        templates = Templates(files, repository, catalog)
+        disks = Disks(files, repository, catalog, do, templates, users)
+        storage = Storage(files, repository, domain_operations, users, places, monitor)
+        host_storage = HostStorage(repository, monitor, host_ids, leased)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
-        volumes = Volumes(files, images, repository, catalog, do, users)
+        volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
+            DataJobs(jobs, copies),
+            merges,
             Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, domain_operations, users),
+            Domains(files, repository, catalog, domain_operations, switch, users),
+            IsoFiles(files, repository),
             storage,
+            host_storage,
             volumes,
+            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeRemoval(repository, catalog, do, templates, reconciler, users),
+            sizes,
             exports,
             tickets,
             moves,
-            Images(repository, catalog, do, reconciler, users, settings.prepared),
+            Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, places, users),
+            Masters(repository, catalog, domain_operations, switch),
+            Backups(files, repository, backup_operations),
         ]
         self.operations: list[object] = [
             do,
             domain_operations,
+            backup_operations,
+            copies,
+            merges,
             reconciler,
             disks,
             storage,
+            host_storage,
             volumes,
+            templates,
+            sizes,
             exports,
             tickets,
             moves,
@@ -99,6 +163,7 @@ class StorageParts:
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
+        self.monitor.open()
         self.host_ids.open()
 
     async def loaded(self) -> None:
@@ -107,4 +172,5 @@ class StorageParts:
 
     async def close(self) -> None:
         await self.host_ids.close()
+        await self.monitor.close()
         await self.repository.close()

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -19,7 +21,6 @@ from vdsm.contract.errors_domains import (
     StoragePoolAlreadyExists,
     StoragePoolMasterNotFound,
     StoragePoolWrongMaster,
-    StorageTypeError,
     StorageUnusable,
 )
 from vdsm.contract.storage_pool import (
@@ -32,25 +33,33 @@ from vdsm.contract.storage_pool import (
     StoragePoolInfo,
     StoragePoolStatus,
 )
-from vdsm.contract.storage_words import StorageDomainRole, StorageDomainStatus, StorageDomainType
+from vdsm.contract.storage_words import (
+    StorageDomainImageClass,
+    StorageDomainRole,
+    StorageDomainStatus,
+    StorageDomainType,
+)
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files
-from vdsm.core.steps import Step
+from vdsm.core.steps import Op, Step
 
-from . import domain_meta
+from . import domain_meta, layout
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
-from .places import LocalPlaces
+from .masters import check_master
+from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
+
+log = logging.getLogger(__name__)
 
 _NOBODY = -1
 
 
 class Pools:
     def __init__(
-        self, files: Files, repository: Repository, operations: DomainOperations, places: LocalPlaces, users: Users
+        self, files: Files, repository: Repository, operations: DomainOperations, places: Places, users: Users
     ) -> None:
         self._files = files
         self._repository = repository
@@ -69,20 +78,23 @@ class Pools:
         connection_params: list[ConnectionRef],
     ) -> list[ConnectionStatus]:
         codes: dict[str, int] = {}
-        wanted: dict[str, Connection] = {}
+        steps: list[Step] = []
         for ref in connection_params:
-            try:
-                wanted[ref.id] = await self._place(domain_type, ref)
-                await ctx.hold(f"storage-path:{wanted[ref.id].root}")
-            except Problem as problem:
-                codes[ref.id] = problem.code
-        try:
-            await ctx.run(
-                *(Step(f"connect to {c.remote}", self._do.connect(c), self._do.disconnect(c)) for c in wanted.values())
-            )
-        except Problem as problem:
-            codes |= dict.fromkeys(wanted, problem.code)
+            with self._noting(codes, ref):
+                connection = await self._places.of(domain_type, ref)
+                await ctx.hold(f"storage-path:{connection.root}")
+                steps.append(self._noted(codes, ref, await self._connecting(connection)))
+        await ctx.run(*steps)
         return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+
+    async def _connecting(self, connection: Connection) -> Step:
+        """Undone as far as it was not so before."""
+        undo: Op[None] | None = self._do.disconnect(connection)
+        if connection.root in {other.root for other in self._repository.connections()}:
+            undo = None
+        elif connection.mount is not None and await self._repository.stands(connection):
+            undo = self._do.forget(connection)
+        return Step(f"connect to {connection.remote}", self._do.connect(connection), undo)
 
     @handles(storage_pool.disconnect_storage_server)
     async def disconnect_storage_server(
@@ -95,31 +107,46 @@ class Pools:
         codes: dict[str, int] = {}
         steps: list[Step] = []
         for ref in connection_params:
-            try:
-                connection = await self._place(domain_type, ref)
+            with self._noting(codes, ref):
+                connection = await self._places.of(domain_type, ref)
                 await ctx.hold(f"storage-path:{connection.root}")
                 self._check_idle(connection)
-                steps.append(Step(f"disconnect from {connection.remote}", self._do.disconnect(connection)))
-            except Problem as problem:
-                codes[ref.id] = problem.code
+                step = Step(f"disconnect from {connection.remote}", self._do.disconnect(connection))
+                steps.append(self._noted(codes, ref, step))
         await ctx.run(*steps)
         return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
 
-    async def _place(self, domain_type: StorageDomainType, ref: ConnectionRef) -> Connection:
-        """Raises StorageTypeError, StoragePathRefused, FileMissing."""
-        if domain_type is not StorageDomainType.LOCALFS:
-            raise StorageTypeError(type=domain_type)
-        connection = await self._places.find(ref.connection)
-        await self._files.status(connection.root)
-        return connection
+    @contextlib.contextmanager
+    def _noting(self, codes: dict[str, int], ref: ConnectionRef) -> Iterator[None]:
+        """Each connection has a code of its own, in the place of a problem."""
+        try:
+            yield
+        except Problem as problem:
+            log.warning("storage connection %s: %s", ref.id, problem)
+            codes[ref.id] = problem.code
+
+    def _noted(self, codes: dict[str, int], ref: ConnectionRef, step: Step) -> Step:
+        """Fails alone: it undoes itself, and the others go on."""
+
+        async def run() -> None:
+            with self._noting(codes, ref):
+                try:
+                    await step.do.run()
+                except Problem:
+                    if step.undo is not None:
+                        await step.undo.run()
+                    raise
+
+        return Step(step.title, Op(step.do.name, step.do.args, run), step.undo)
 
     def _check_idle(self, connection: Connection) -> None:
         """Raises StorageInUse."""
-        for domain in self._repository:
-            if domain.root != connection.root:
-                continue
+        for domain in self._repository.domains_at(connection):
+            name = domain.name or domain.id
             if pool := self._repository.pool_of(domain.id):
-                raise StorageInUse(domain=domain.name or domain.id, user=f"storage pool {pool.id}")
+                raise StorageInUse(domain=name, user=f"storage pool {pool.id}")
+            for machine in self._users(domain.id):
+                raise StorageInUse(domain=name, user=f"virtual machine {machine}")
 
     # ---- making and taking apart -----------------------------------------------------------------------------------
 
@@ -147,12 +174,12 @@ class Pools:
         for domain_id in statuses:
             await ctx.hold(f"domain:{domain_id}")
             domain = await self._repository.refresh(domain_id)
-            old = domain.metadata()
-            for other in old.pools:
+            old = check_master(domain) if domain_id == master_sd_id else domain.metadata()
+            shared = old.domain_class is StorageDomainImageClass.ISO
+            for other in () if shared else old.pools:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
             new = replace(
-                old,
-                pools=(storagepool_id,),
+                domain_meta.attached(old, storagepool_id),
                 renewal_s=lock_renewal_interval_sec,
                 lease_s=lease_time_sec,
                 io_timeout_s=io_op_timeout_sec,
@@ -177,8 +204,7 @@ class Pools:
         for domain_id in pool.domains:
             domain = await self._repository.usable(domain_id)
             old = domain.metadata()
-            new = replace(old, pools=(), pool=None, role=StorageDomainRole.REGULAR, master_version=0)
-            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, new))
+            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, domain_meta.detached(old, pool.id)))
         await ctx.run(*steps, about=storagepool_id)
 
     def _check_users(self, pool: PoolRecord) -> None:
@@ -261,15 +287,24 @@ class Pools:
             lver=pool.lver,
             version=str(domain_meta.VERSION),
             domains=",".join(f"{domain}:{status}" for domain, status in pool.domains.items()),
-            isoprefix="",
+            isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
             pool_status=StoragePoolStatus.CONNECTED,
         )
-        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool.domains))
+        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool))
 
-    async def _dominfo(self, domains: Mapping[str, StorageDomainStatus]) -> dict[str, StoragePoolDomainInfo]:
+    def _iso_prefix(self, pool: PoolRecord, domain_id: str) -> str:
+        """Where the files of an active domain of disc images are found; empty for another."""
+        domain = self._known(domain_id)
+        if domain is None or domain.meta is None or domain.meta.domain_class is not StorageDomainImageClass.ISO:
+            return ""
+        active = pool.domains[domain_id] is StorageDomainStatus.ACTIVE
+        return f"{self._repository.directory}/{pool.id}/{domain_id}/{layout.ISO_IMAGES}" if active else ""
+
+    async def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
         found = {}
-        for domain_id, status in domains.items():
-            row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION)
+        for domain_id, status in pool.domains.items():
+            prefix = self._iso_prefix(pool, domain_id)
+            row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION, isoprefix=prefix)
             try:
                 if status is StorageDomainStatus.ACTIVE:
                     space = await self._files.space((await self._repository.usable(domain_id)).root)

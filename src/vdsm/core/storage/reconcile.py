@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from vdsm.contract.errors_domains import DiskUnusable, NoSuchDisk, VolumeDoesNotExist
+from vdsm.contract.errors_domains import DiskUnusable, VolumeDoesNotExist
 from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole
 from vdsm.core.ports.disks import DiskImages, Reference
 from vdsm.core.ports.disks import Image as ImageFile
@@ -43,7 +43,7 @@ class Reconciler:
     @operation("image.true_chain")
     async def true_chain(self, domain_id: str, image_id: str, leaf: str) -> list[str]:
         """From the base on."""
-        found = await self._find(await self._repository.usable(domain_id), image_id)
+        found = await self._catalog.find_in(domain_id, image_id)
         return (await self.chain(found, _start(found.image, leaf)))[::-1]
 
     async def reconcile(self, domain: Domain, image_id: str, leaf: str) -> list[str]:
@@ -53,7 +53,7 @@ class Reconciler:
         the chain, the leaf first. May be called while a machine writes. Nothing is written if anything is wrong.
         Raises NoSuchDisk, VolumeDoesNotExist, DiskUnusable, ImageVerificationError, FileMissing.
         """
-        found = await self._find(domain, image_id)
+        found = await self._catalog.find_in(domain.id, image_id)
         chain = await self.chain(found, _start(found.image, leaf))
         for volume_id, meta in mended(found.image, chain).items():
             await self._do.write(domain, volume_id, meta)
@@ -87,12 +87,6 @@ class Reconciler:
         if DISK_FORMATS[meta.format] is not reference.format:
             raise DiskUnusable(disk=found.name, reason=f"volume {volume_id} takes {name} for {reference.format}")
         return name
-
-    async def _find(self, domain: Domain, image_id: str) -> Found:
-        image = await self._catalog.image(domain, image_id)
-        if image is None:
-            raise NoSuchDisk(disk=image_id)
-        return Found(domain, image)
 
 
 def _start(image: Image, leaf: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from vdsm.contract.errors_domains import StorageUnusable
-from vdsm.contract.storage_words import StorageDomainStatus, StorageDomainType
+from vdsm.contract.errors_domains import ImagesNotSupportedError, StorageUnusable
+from vdsm.contract.storage_words import StorageDomainImageClass, StorageDomainStatus, StorageDomainType
+from vdsm.core.ports.mounts import MountWish
 
 from .domain_meta import DomainMeta
 
@@ -17,8 +18,9 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """A directory of the host in which domains are looked for."""
 
     type: StorageDomainType
-    remote: str  # as the manager calls it: /srv/vm
+    remote: str  # as the manager calls it: /srv/vm, server:/export
     root: str  # where it lies on this host, without symbolic links
+    mount: MountWish | None = None  # how it comes to be there; None: a local directory is there
     known: dict[str, str] = {}  # the domains last seen there, with their names
 
 
@@ -37,13 +39,18 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A storage domain that is, or should be, there. Either `meta` or `fault` is set."""
+    """A storage domain that is, or should be, there. Either `meta` or `fault` is set.
+
+    One that is away hangs, or is not mounted: it is not touched until the monitor finds it back.
+    """
 
     id: str
     name: str
     connection: Connection
     meta: DomainMeta | None = None
     fault: str = ""
+    away: bool = False
+    read_only: bool = False
 
     @property
     def root(self) -> str:
@@ -62,3 +69,8 @@ class Domain:
         if self.meta is None:
             raise StorageUnusable(domain=self.name or self.id, reason=self.fault)
         return self.meta
+
+    def check_images(self) -> None:
+        """Raises ImagesNotSupportedError, StorageUnusable."""
+        if self.metadata().domain_class is StorageDomainImageClass.ISO:
+            raise ImagesNotSupportedError(domain=self.name or self.id)

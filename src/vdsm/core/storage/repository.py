@@ -7,44 +7,67 @@ The domains themselves are the truth about what is in them. What is kept over a 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 
 import msgspec
 
-from vdsm.contract.errors import Problem
+from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import SpmStatusError, StorageDomainDoesNotExist, StoragePoolUnknown
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.storage import StorageState
 from vdsm.core import flow
 from vdsm.core.journal import Journal
+from vdsm.core.ports.deadline import remaining, within
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
 
 from . import domain_meta, layout
 from .lines import Malformed, is_uuid
+from .mountpoints import Mountpoints
 from .records import Connection, Domain, PoolRecord
 
 log = logging.getLogger(__name__)
 
 _CONNECTION, _POOL = "connection", "pool"
 _GONE = "gone"
-_NONE = "it has no metadata"
+NO_METADATA = "it has no metadata"
+_READ_ONLY = "its file system is read-only"
+_NEW = "it was not looked at yet"
+_ADOPTION_S = 10.0  # for a place to be reached at the start; the monitor goes on trying
+_RESCAN_S = 5.0
 
 
 class Repository:
-    """`directory` is where links to pools and domains are kept (published: /rhev/data-center)."""
+    """`directory` is where links to pools and domains are kept (published: /rhev/data-center).
 
-    def __init__(self, files: Files, storage_log: StorageLog, journal: Journal, directory: str) -> None:
+    `changed` is called whenever a domain came or went.
+    """
+
+    def __init__(
+        self, files: Files, storage_log: StorageLog, journal: Journal, mountpoints: Mountpoints, directory: str
+    ) -> None:
         self._files = files
         self._log = storage_log
         self._journal = journal
+        self._mountpoints = mountpoints
         self._directory = directory
         self._connections: dict[str, Connection] = {}
         self._pools: dict[str, PoolRecord] = {}
         self._domains: dict[str, Domain] = {}
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by the connection's root
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by domain
+        self._adoptions: dict[str, asyncio.Task[None]] = {}  # by the root, too
         self._adoption: asyncio.Task[None] | None = None
+        self.changed: Callable[[], None] = lambda: None
+
+    @property
+    def directory(self) -> str:
+        """Where links to pools and domains are kept."""
+        return self._directory
 
     # ---- over a restart --------------------------------------------------------------------------------------------
 
@@ -56,13 +79,19 @@ class Repository:
         self._pools = {p.id: p for p in pools}
         for connection in connections:
             for domain_id, name in connection.known.items():
-                self._domains[domain_id] = Domain(domain_id, name, connection, fault="it was not looked at yet")
+                self._domains[domain_id] = Domain(domain_id, name, connection, fault=_NEW)
+        self._adoptions = {
+            c.root: asyncio.create_task(self._adopt_one(c), name=f"adopt {c.remote}") for c in connections
+        }
         self._adoption = asyncio.create_task(self._adopt(), name="adopt storage")
+        self.changed()
 
     async def close(self) -> None:
         if self._adoption is not None:
-            self._adoption.cancel()
-            await asyncio.gather(self._adoption, return_exceptions=True)
+            tasks = [self._adoption, *self._adoptions.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def loaded(self) -> None:
         """Wait until each connection was looked at once, or did not answer in time."""
@@ -70,7 +99,7 @@ class Repository:
             await asyncio.shield(self._adoption)
 
     async def _adopt(self) -> None:
-        await asyncio.gather(*(self._adopt_one(connection) for connection in self._connections.values()))
+        await asyncio.gather(*self._adoptions.values())
         for pool in self._pools.values():
             try:
                 await self._link_pool(pool)
@@ -79,12 +108,17 @@ class Repository:
 
     async def _adopt_one(self, connection: Connection) -> None:
         try:
-            await self._link(connection)
-            await self.look(connection)
+            with within(_ADOPTION_S):
+                await self._mountpoints.make(connection)
+                found = {domain.id: domain for domain in await self.look(connection)}
+            for domain_id, name in connection.known.items():
+                self._set(found.get(domain_id) or Domain(domain_id, name, connection, fault=NO_METADATA))
         except Problem as problem:
             log.error("storage at %s cannot be used: %s", connection.remote, problem)
-            for domain_id, name in connection.known.items():
-                self._set(Domain(domain_id, name, connection, fault=str(problem)))
+            for domain_id in connection.known:
+                self.lose(domain_id, str(problem))
+        finally:
+            del self._adoptions[connection.root]
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -110,17 +144,33 @@ class Repository:
         return domain
 
     async def refresh(self, domain_id: str) -> Domain:
-        """Read a domain's metadata again."""
+        """Read a domain's metadata again, unless it is away."""
+        if (adoption := self._adoptions.get(self.find(domain_id).root)) is not None:
+            await asyncio.wait([adoption], timeout=remaining(_ADOPTION_S))
         domain = self.find(domain_id)
-        fresh = await self._read(domain.connection, domain_id, domain.name)
-        self._set(fresh)
+        return domain if domain.away else await self.read(domain_id)
+
+    async def read(self, domain_id: str) -> Domain:
+        """Read a domain's metadata, also if it is away."""
+        async with self._reading[domain_id]:  # who began to read before a change must not have the last word after it
+            domain = self.find(domain_id)
+            fresh = await self._read(domain.connection, domain_id, domain.name)
+            if (now := self._domains.get(domain_id)) is not None:
+                self._set(fresh := dataclasses.replace(fresh, read_only=now.read_only))
         return fresh
+
+    def lose(self, domain_id: str, reason: str) -> None:
+        """The domain is away; see `Domain`."""
+        self._set(dataclasses.replace(self.find(domain_id), meta=None, fault=reason, away=True))
+
+    def note(self, domain_id: str, *, read_only: bool) -> None:
+        self._set(dataclasses.replace(self.find(domain_id), read_only=read_only))
 
     async def look(self, connection: Connection) -> list[Domain]:
         """The domains of a connection, also those whose metadata is damaged. Raises what the files do."""
         names = [name for name in await self._files.names(connection.root) if is_uuid(name)]
         found = [await self._read(connection, name, connection.known.get(name, "")) for name in names]
-        return [domain for domain in found if domain.fault != _NONE or domain.id in connection.known]
+        return [domain for domain in found if domain.fault != NO_METADATA or domain.id in connection.known]
 
     async def _read(self, connection: Connection, domain_id: str, name: str) -> Domain:
         try:
@@ -131,17 +181,22 @@ class Repository:
             if meta.uuid != domain_id:
                 raise Malformed(f"it says that it is {meta.uuid}")
         except FileMissing:
-            return Domain(domain_id, name, connection, fault=_NONE)
-        except (Malformed, Problem) as fault:
+            return Domain(domain_id, name, connection, fault=NO_METADATA)
+        except (DeadlineExceeded, TooBusy):  # which says nothing of the domain: the caller may have had little time
+            raise
+        except Malformed as fault:
             return Domain(domain_id, name, connection, fault=f"its metadata cannot be used: {fault}")
+        except Problem as problem:
+            return Domain(domain_id, name, connection, fault=str(problem))
         return Domain(domain_id, meta.description, connection, meta)
 
     def _set(self, domain: Domain) -> None:
+        """Tells of it exactly when how it stands, or why, has changed."""
         before = self._domains.get(domain.id)
         self._domains[domain.id] = domain
-        if before is None or (before.meta is None, before.fault) != (domain.meta is None, domain.fault):
-            state = StorageState.ACTIVE if domain.meta else StorageState.UNUSABLE
-            self._tell(domain, state.value, domain.fault)
+        if before is None or (state_of(before), before.fault) != (state_of(domain), domain.fault):
+            state = state_of(domain)
+            self._tell(domain, state.value, domain.fault or (_READ_ONLY if state is StorageState.READ_ONLY else ""))
 
     def _tell(self, domain: Domain, status: str, reason: str = "") -> None:
         event = StorageStatus(storage_id=domain.id, storage_name=domain.name, status=status, reason=reason)
@@ -152,41 +207,90 @@ class Repository:
     def connections(self) -> list[Connection]:
         return list(self._connections.values())
 
+    def domains_at(self, connection: Connection) -> list[Domain]:
+        return [domain for domain in self if domain.root == connection.root]
+
+    async def reach(self, connection: Connection) -> None:
+        """See that what has to be mounted is. Raises what the mounts do."""
+        if connection.mount is not None:
+            await self._mountpoints.make(connection)
+
+    async def stands(self, connection: Connection) -> bool:
+        """Whether something is mounted in its place."""
+        return await self._mountpoints.stands(connection)
+
     async def connect(self, connection: Connection) -> None:
         """Use what lies there, from now on and after each restart."""
-        await self._link(connection)
+        async with self._changing[connection.root]:
+            if connection.root not in self._connections:  # kept first: what a crash leaves mounted is known afterwards
+                await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
+            await self._mountpoints.make(connection)
+            await self._take(connection)
+
+    async def _take(self, connection: Connection) -> None:
+        """Know what lies there."""
         found = await self.look(connection)
         known = {domain.id: domain.name for domain in found}
         connection = msgspec.structs.replace(connection, known=known)
         await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
         self._connections[connection.root] = connection
-        for domain in [d for d in self if d.root == connection.root and d.id not in known]:
-            del self._domains[domain.id]
-            self._tell(domain, _GONE)
+        for domain in self.domains_at(connection):
+            if domain.id not in known:
+                del self._domains[domain.id]
+                self._tell(domain, _GONE)
         for domain in found:
-            self._set(Domain(domain.id, domain.name, connection, domain.meta, domain.fault))
+            before = self._domains.get(domain.id)
+            read_only = before is not None and before.read_only
+            self._set(dataclasses.replace(domain, connection=connection, read_only=read_only))
+        self.changed()
 
-    async def disconnect(self, connection: Connection) -> None:
-        """Never connected is fine."""
-        for domain in [d for d in self if d.root == connection.root]:
-            del self._domains[domain.id]
+    async def disconnect(self, connection: Connection, *, keep_mount: bool = False) -> None:
+        """Never connected is fine. `keep_mount`: it was mounted before."""
+        async with self._changing[connection.root]:
+            if (adoption := self._adoptions.get(connection.root)) is not None:
+                adoption.cancel()
+                await asyncio.wait([adoption])
+            left = self.domains_at(connection)
+            for domain in left:
+                del self._domains[domain.id]
+            self.changed()  # nobody looks there any more, so that it can be unmounted
+            try:
+                if keep_mount:
+                    await self._files.release(connection.root)
+                else:
+                    await self._mountpoints.remove(connection, force=any(domain.away for domain in left))
+                await self._log.delete(_CONNECTION, connection.root)
+            except BaseException:
+                self._domains |= {domain.id: domain for domain in left}
+                self.changed()
+                raise
+            self._connections.pop(connection.root, None)
+        for domain in left:
             self._tell(domain, _GONE)
-        self._connections.pop(connection.root, None)
-        await self._log.delete(_CONNECTION, connection.root)
-        await self._files.remove(self._directory, self._mount(connection))
-        await self._files.release(connection.root)
 
-    def _mount(self, connection: Connection) -> str:
-        return f"mnt/{layout.mount_name(connection.remote)}"
+    async def rescan(self) -> None:
+        """Find the domains that others have made since where this host is connected to. What hangs is left out."""
+        await asyncio.gather(*(self._rescan(connection) for connection in self.connections()))
 
-    async def _link(self, connection: Connection) -> None:
-        await self._files.make_directory("/", f"{self._directory}/mnt".lstrip("/"))
-        await self._files.make_symlink(self._directory, self._mount(connection), connection.root)
+    async def _rescan(self, connection: Connection) -> None:
+        if any(domain.away for domain in self.domains_at(connection)):
+            return
+        try:
+            with within(_RESCAN_S):
+                names = await self._files.names(connection.root)
+                if any(is_uuid(name) and name not in self._domains for name in names):
+                    async with self._changing[connection.root]:
+                        if (known := self._connections.get(connection.root)) is not None:
+                            await self._take(known)
+        except Problem as problem:
+            log.warning("what lies at %s is not known: %s", connection.remote, problem)
 
     def ways_to(self, domain: Domain) -> list[str]:
         """Every name that the directory of its images has."""
         pools = [pool.id for pool in self._pools.values() if domain.id in pool.domains]
-        links = [f"{self._directory}/{name}/{domain.id}" for name in (self._mount(domain.connection), *pools)]
+        links = [
+            f"{self._directory}/{name}/{domain.id}" for name in (self._mountpoints.name(domain.connection), *pools)
+        ]
         return [f"{place}/{layout.IMAGES}" for place in (domain.directory, *links)]
 
     # ---- pools -----------------------------------------------------------------------------------------------------
@@ -194,16 +298,25 @@ class Repository:
     def pool_of(self, domain_id: str) -> PoolRecord | None:
         return next((pool for pool in self._pools.values() if domain_id in pool.domains), None)
 
-    async def writable(self, domain_id: str) -> Domain:
-        """A usable domain of a pool this host is in charge of.
+    async def writable(self, domain_id: str, pool_id: str | None = None) -> Domain:
+        """A usable domain of a pool, of that one if it is named, which this host is in charge of.
 
         Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
         """
         domain = await self.usable(domain_id)
         pool = self.pool_of(domain_id)
-        if pool is None or not pool.in_charge:
+        if pool is None or not pool.in_charge or pool_id not in (None, pool.id):
             raise SpmStatusError(domain=domain.name or domain.id)
         return domain
+
+    async def workable(self, domain_id: str) -> Domain:
+        """A usable domain on whose volumes this host may work: any of the pool's where leases say who works on which,
+        else only the one in charge.
+
+        Raises StorageDomainDoesNotExist, StorageUnusable, SpmStatusError.
+        """
+        pool = self.pool_of(domain_id)
+        return await (self.usable(domain_id) if pool is not None and pool.leases else self.writable(domain_id))
 
     def pools(self) -> list[PoolRecord]:
         return list(self._pools.values())
@@ -234,6 +347,12 @@ class Repository:
         for domain_id in pool.domains:
             if (domain := self._domains.get(domain_id)) is None:
                 continue
-            target = f"{self._directory}/{self._mount(domain.connection)}/{domain_id}"
+            target = f"{self._directory}/{self._mountpoints.name(domain.connection)}/{domain_id}"
             await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
         await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)
+
+
+def state_of(domain: Domain) -> StorageState:
+    if domain.meta is None:
+        return StorageState.UNUSABLE
+    return StorageState.READ_ONLY if domain.read_only else StorageState.ACTIVE

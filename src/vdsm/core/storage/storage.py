@@ -8,7 +8,7 @@ import os.path
 import uuid
 
 from vdsm.contract import storage
-from vdsm.contract.errors import Problem
+from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import (
     StorageDomainAlreadyExists,
     StorageDomainDoesNotExist,
@@ -16,7 +16,7 @@ from vdsm.contract.errors_domains import (
     StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
-from vdsm.contract.storage import StorageState, StorageSummary
+from vdsm.contract.storage import StorageSummary
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainRole,
@@ -24,17 +24,20 @@ from vdsm.contract.storage_words import (
     StorageDomainType,
 )
 from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 from vdsm.core.steps import Step, operation
 
 from .disk import Users
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
-from .places import LocalPlaces
+from .monitor import Monitor
+from .places import Places
 from .records import Connection, Domain, PoolRecord
-from .repository import Repository
+from .repository import Repository, state_of
 
 _HOST_ID = 1  # of the only host
+_LOOK_S = 2.0  # for a list, which shows what hangs too
 
 
 class Storage:
@@ -44,13 +47,15 @@ class Storage:
         repository: Repository,
         operations: DomainOperations,
         users: Users,
-        places: LocalPlaces,
+        places: Places,
+        monitor: Monitor,
     ) -> None:
         self._files = files
         self._repository = repository
         self._do = operations
         self._users = users
         self._places = places
+        self._monitor = monitor
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -64,26 +69,29 @@ class Storage:
         return await self._summary(self._repository.find(domain_id))
 
     async def _summary(self, domain: Domain) -> StorageSummary:
-        space = Space(total=0, available=0)
+        space = self._monitor.space(domain.id)
         try:
-            domain = await self._repository.usable(domain.id)
-            space = await self._files.space(domain.root)
-            reason = ""
-        except Problem as problem:
-            reason = str(problem)
+            with within(_LOOK_S):
+                domain = await self._repository.usable(domain.id)
+                space = await self._files.space(domain.root)
+        except (DeadlineExceeded, TooBusy):  # then what is known of it must do
+            domain = self._repository.find(domain.id)
+        except Problem:
+            domain = self._repository.find(domain.id)
+            space = Space(total=0, available=0)
         pool = self._repository.pool_of(domain.id)
         return StorageSummary(
             id=domain.id,
             name=domain.name,
             type=domain.connection.type,
             path=domain.connection.remote,
-            state=StorageState.UNUSABLE if reason else StorageState.ACTIVE,
+            state=state_of(domain),
             pool=pool.id if pool else BLANK,
             in_charge=pool is not None and pool.in_charge,
             leases=pool is not None and pool.leases,
             total=space.total,
             free=space.available,
-            reason=reason,
+            reason=domain.fault,
         )
 
     # ---- making, opening, closing ----------------------------------------------------------------------------------

@@ -3,25 +3,17 @@
 
 from __future__ import annotations
 
-import time
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from vdsm.contract import volume
 from vdsm.contract.errors_domains import (
-    CannotCloneVolume,
-    DiskInUse,
-    SpmStatusError,
-    VolumeAlreadyExists,
     VolumeDoesNotExist,
 )
-from vdsm.contract.errors_storage import FileMissing
+from vdsm.contract.errors_storage import FileMissing, ImageVerificationError
 from vdsm.contract.storage_words import (
     BLANK,
-    DiskContentType,
-    VolumeAllocation,
-    VolumeFormat,
     VolumeLegality,
     VolumeRole,
     VolumeStatus,
@@ -30,13 +22,13 @@ from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeSizeInfo
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files, FileStatus
-from vdsm.core.steps import Op, Step, operation
+from vdsm.core.steps import Step, operation
 
 from . import layout
 from .catalog import Catalog, Found, chain_of
-from .disk import BLOCK, Users
-from .records import Domain
+from .disk import BLOCK
 from .repository import Repository
+from .volume_leases import VolumeLeases
 from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
@@ -57,14 +49,14 @@ class Volumes:
         repository: Repository,
         catalog: Catalog,
         operations: VolumeOperations,
-        users: Users,
+        leases: VolumeLeases,
     ) -> None:
         self._files = files
         self._images = images
         self._repository = repository
         self._catalog = catalog
         self._do = operations
-        self._users = users
+        self._leases = leases
 
     # ---- looking ---------------------------------------------------------------------------------------------------
 
@@ -83,14 +75,13 @@ class Volumes:
         file = await self._file(place)
         meta, pool = place.meta, self._repository.pool_of(domain_id)
         status = VolumeStatus.OK if meta.legality is VolumeLegality.LEGAL else VolumeStatus.ILLEGAL
-        volumes = place.found.image.volumes
         return VolumeInfo(
             uuid=volume_id,
             image=image_id,
             domain=domain_id,
             pool=pool.id if pool else BLANK,
             parent=meta.parent,
-            children=sorted(name for name, other in volumes.items() if other.parent == volume_id),
+            children=await self._children(place),
             description=meta.description,
             disktype=meta.disk_type,
             format=meta.format,
@@ -104,6 +95,7 @@ class Volumes:
             truesize=file.allocated if file else 0,
             apparentsize=file.size if file else 0,
             ctime=meta.created,
+            lease=await self._leases.info(place.found.domain, image_id, volume_id),
         )
 
     @handles(volume.get_size)
@@ -137,6 +129,23 @@ class Volumes:
         await self._find(storagedomain_id, image_id, volume_id)
         await ctx.run()
 
+    @handles(volume.teardown)
+    async def teardown(self, ctx: Context, storagedomain_id: str, image_id: str, volume_id: str) -> None:
+        await self._find(storagedomain_id, image_id, volume_id)
+        await ctx.run()
+
+    @handles(volume.verify_untrusted)
+    async def verify_untrusted(
+        self, ctx: Context, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str
+    ) -> None:
+        place = await self._find(storagedomain_id, image_id, volume_id)
+        chain_of(place.found)
+        capacity, file = place.meta.capacity, place.found.file(volume_id)
+        size = (await self._images.verify(file, largest=capacity)).virtual_size
+        if size <= capacity - BLOCK:
+            reason = f"its virtual size of {size} bytes is less than the volume's {capacity}"
+            raise ImageVerificationError(file=file.path, reason=reason)
+
     async def _find(self, domain_id: str, image_id: str, volume_id: str) -> Place:
         """Raises StorageDomainDoesNotExist, StorageUnusable, VolumeDoesNotExist."""
         domain = await self._repository.usable(domain_id)
@@ -145,6 +154,14 @@ class Volumes:
             raise VolumeDoesNotExist(volume=volume_id, image=image_id)
         return Place(Found(domain, image), volume_id, image.volumes[volume_id])
 
+    async def _children(self, place: Place) -> list[str]:
+        """A template's are in other images."""
+        images = [place.found.image]
+        if place.meta.role is VolumeRole.SHARED:
+            images += (await self._catalog.images(place.found.domain)).values()
+        volumes = {name: meta for image in images for name, meta in image.volumes.items()}
+        return sorted(name for name, meta in volumes.items() if meta.parent == place.volume_id)
+
     async def _file(self, place: Place) -> FileStatus | None:
         domain, inside = place.found.domain, layout.volume(place.found.image.id, place.volume_id)
         try:
@@ -152,96 +169,7 @@ class Volumes:
         except FileMissing:
             return None
 
-    # ---- changing --------------------------------------------------------------------------------------------------
-
-    @handles(volume.create)
-    async def create(
-        self,
-        ctx: Context,
-        volume_id: str,
-        storagepool_id: str,
-        storagedomain_id: str,
-        image_id: str,
-        size: int,
-        vol_format: VolumeFormat,
-        preallocate: VolumeAllocation,
-        disk_type: DiskContentType,
-        desc: str,
-        src_image_id: str = BLANK,
-        src_volume_id: str = BLANK,
-        *,
-        initial_size: int | None = None,
-        add_bitmaps: bool = False,
-        legal: bool = True,
-        sequence: int = 0,
-        bitmap: str | None = None,
-    ) -> VolumeInfo:
-        await ctx.hold(f"disk:{image_id}")
-        domain = await self._writable(storagedomain_id, storagepool_id)
-        meta = VolumeMeta(
-            domain=storagedomain_id,
-            image=image_id,
-            parent=src_volume_id,
-            capacity=-(-size // BLOCK) * BLOCK,
-            created=int(time.time()),
-            description=desc,
-            disk_type=disk_type,
-            format=vol_format,
-            allocation=preallocate,
-            legality=VolumeLegality.LEGAL if legal else VolumeLegality.ILLEGAL,
-            sequence=sequence,
-        )
-        parent = await self._parent(domain, volume_id, meta, src_image_id)
-        if (bitmap or add_bitmaps) and vol_format is not VolumeFormat.COW:
-            raise CannotCloneVolume(volume=volume_id, parent=src_volume_id, reason="a raw volume has no bitmaps")
-        answer: Op[VolumeInfo] = self.info(storagedomain_id, image_id, volume_id)
-        steps = [
-            Step("keep a place for it", self._do.reserve(volume_id, meta), self._do.discard(volume_id, meta)),
-            Step("make it", self._do.make(volume_id, meta)),
-        ]
-        if bitmap or add_bitmaps:
-            bitmaps = self._do.add_bitmaps(volume_id, meta, add_bitmaps, [bitmap] if bitmap else [])
-            steps.append(Step("let it record changes", bitmaps))
-        if parent is not None:
-            inner = replace(parent, role=VolumeRole.INTERNAL)
-            again = self._do.describe(src_volume_id, parent)
-            steps.append(Step("write no more to its parent", self._do.describe(src_volume_id, inner), again))
-        steps.append(Step("finish it", self._do.commit(volume_id, meta), self._do.discard(volume_id, meta)))
-        return await ctx.run(*steps, answer=answer, about=image_id)
-
-    async def _writable(self, domain_id: str, pool_id: str) -> Domain:
-        domain = await self._repository.writable(domain_id)
-        pool = self._repository.pool_of(domain_id)
-        if pool is None or pool.id != pool_id:
-            raise SpmStatusError(domain=f"{domain.name} in pool {pool_id}")
-        return domain
-
-    async def _parent(self, domain: Domain, volume_id: str, meta: VolumeMeta, source: str) -> VolumeMeta | None:
-        """What the new volume goes on from. Raises VolumeAlreadyExists, CannotCloneVolume, DiskUnusable, DiskInUse."""
-        image = await self._catalog.image(domain, meta.image)
-        if image is None and meta.parent == BLANK:
-            return None
-
-        def refuse(reason: str) -> CannotCloneVolume:
-            return CannotCloneVolume(volume=volume_id, parent=meta.parent, reason=reason)
-
-        if image is None or source not in (BLANK, meta.image):
-            raise refuse("the parent must be the last volume of the same image")
-        if volume_id in image.volumes or volume_id in image.faults:
-            raise VolumeAlreadyExists(volume=volume_id, image=meta.image)
-        top = chain_of(Found(domain, image))[0]
-        parent = image.volumes[top]
-        if meta.parent != top:
-            raise refuse(f"the image goes on from its volume {top}")
-        if parent.legality is not VolumeLegality.LEGAL:
-            raise refuse("the parent was not finished")
-        if parent.role is VolumeRole.SHARED or meta.format is not VolumeFormat.COW:
-            raise refuse("only a COW volume has a parent, and that is no template")
-        if meta.capacity < parent.capacity:
-            raise refuse(f"it would be smaller than the parent's {parent.capacity} bytes")
-        for machine in self._users(meta.image):  # it would write on into the parent
-            raise DiskInUse(disk=meta.image, vm=machine)
-        return parent
+    # ---- describing ------------------------------------------------------------------------------------------------
 
     @handles(volume.set_description)
     async def set_description(
@@ -271,7 +199,7 @@ class Volumes:
 
     async def _old(self, ctx: Context, domain_id: str, pool_id: str, image_id: str, volume_id: str) -> VolumeMeta:
         await ctx.hold(f"disk:{image_id}")
-        await self._writable(domain_id, pool_id)
+        await self._repository.writable(domain_id, pool_id)
         return (await self._find(domain_id, image_id, volume_id)).meta
 
     async def _describe(self, ctx: Context, volume_id: str, old: VolumeMeta, new: VolumeMeta) -> None:

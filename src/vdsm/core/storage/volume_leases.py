@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from vdsm.contract.errors_storage import FileExists
+from vdsm.contract.errors_storage import FileExists, SanlockInquireError
+from vdsm.contract.volume import VolumeLeaseStatus
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 
@@ -29,6 +30,17 @@ class VolumeLeases:
             await self._files.create(domain.root, domain.path(layout.lease(image_id, volume_id)))
         if self._host_id(domain) is not None:
             await self._leases.format_lease(lease_of(domain, image_id, volume_id))
+
+    async def info(self, domain: Domain, image_id: str, volume_id: str) -> VolumeLeaseStatus | None:
+        """Where it is and who holds it; None: it has none."""
+        if self._host_id(domain) is None:
+            return None
+        lease = lease_of(domain, image_id, volume_id)
+        try:
+            state = await self._leases.state(lease)
+        except SanlockInquireError:  # one that cannot be read is told by that it says nothing
+            return VolumeLeaseStatus(path=lease.path, offset=lease.offset)
+        return VolumeLeaseStatus(path=lease.path, offset=lease.offset, owners=state.owners, version=state.version)
 
     @contextlib.asynccontextmanager
     async def held(self, domain: Domain, image_id: str, volume_id: str) -> AsyncIterator[None]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 
+from vdsm.contract.errors_domains import VolumeImageHasChildren
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import DiskCreated, DiskRemoved
-from vdsm.contract.storage_words import BLANK, VolumeAllocation
+from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeRole
 from vdsm.core import flow
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
@@ -126,24 +127,50 @@ class VolumeOperations:
         await self.write(await self._repository.writable(meta.domain), volume_id, meta)
 
     async def write(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> None:
-        """A volume's metadata is this from now on; one that is gone stays gone."""
-        if await self._has_meta(domain, meta.image, volume_id):
-            path = domain.path(layout.meta(meta.image, volume_id))
-            await self._files.replace(domain.root, path, volume_meta.encode(meta))
+        """A volume's metadata is this from now on; one that is gone stays gone.
+
+        A template's lie in each image that goes on from it. Replacing them parts the links, so they are written there.
+        """
+        for image_id in await self._homes(domain, volume_id, meta):
+            if await self._has_meta(domain, image_id, volume_id):
+                path = domain.path(layout.meta(image_id, volume_id))
+                await self._files.replace(domain.root, path, volume_meta.encode(meta))
+
+    async def _homes(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> list[str]:
+        if meta.role is not VolumeRole.SHARED:
+            return [meta.image]
+        images = await self._catalog.images(domain)
+        linked = [name for name, image in images.items() if volume_id in (*image.volumes, *image.faults)]
+        return [meta.image, *(name for name in linked if name != meta.image)]
 
     @operation("volume.discard")
     async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
-        """Of a volume that was being made, everything: the metadata first, so that no half of one looks whole."""
+        """Of a volume that was being made, everything. Raises VolumeImageHasChildren."""
         domain = await self._repository.writable(meta.domain)
-        was_there = await self._files.remove(domain.root, domain.path(layout.meta(meta.image, volume_id)))
-        for inside in (layout.volume, layout.lease, layout.volatile):
-            await self._files.remove(domain.root, domain.path(inside(meta.image, volume_id)))
+        image = await self._catalog.image(domain, meta.image)
+        for child, other in image.volumes.items() if image is not None else ():
+            if other.parent == volume_id:  # it was finished, and is used: this undoes it later
+                raise VolumeImageHasChildren(volume=volume_id, child=child, image=meta.image)
+        was_there = await self._erase(domain, meta.image, volume_id)
         if was_there and meta.parent == BLANK:
             self._tell(DiskRemoved, domain, meta.image, chains.alias(meta) or meta.image)
         directory = domain.path(layout.image(meta.image))
         with contextlib.suppress(FileMissing):
             if not await self._files.names(domain.root, directory):
                 await self._files.remove(domain.root, directory)
+
+    @operation("volume.erase")
+    async def erase_volume(self, domain_id: str, image_id: str, volume_id: str) -> None:
+        await self._erase(await self._repository.writable(domain_id), image_id, volume_id)
+
+    async def _erase(self, domain: Domain, image_id: str, volume_id: str) -> bool:
+        """The metadata first, so that no half of a volume looks whole. Whether there was any."""
+        found = False
+        with contextlib.suppress(FileMissing):  # its directory may be gone
+            found = await self._files.remove(domain.root, domain.path(layout.meta(image_id, volume_id)))
+            for inside in (layout.volume, layout.lease, layout.volatile):
+                await self._files.remove(domain.root, domain.path(inside(image_id, volume_id)))
+        return found
 
     async def _has_meta(self, domain: Domain, image_id: str, volume_id: str) -> bool:
         return await self._there(domain, layout.meta(image_id, volume_id))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 from collections.abc import Sequence
@@ -66,12 +68,14 @@ class LinuxMounts:
     async def unmount(self, wish: MountWish, *, force: bool = False) -> None:
         checked(wish)
         target = await self._resolve(wish)
-        if (there := await self._at(target)) is None:
-            return
-        if not _same(there, wish):
+        there = await self._at(target)
+        if there is not None and not _same(there, wish):
             raise ForeignMount(target=wish.target, found=_name(there.source))
-        # -c: the kernel knows the path already, and looking it up would hang on a dead server
-        await self._run(wish, ["umount", "-c", *(["-f", "-l"] if force else []), "--", target])
+        if there is not None:
+            # -c: the kernel knows the path already, and looking it up would hang on a dead server
+            await self._run(wish, ["umount", "-c", *(["-f", "-l"] if force else []), "--", target])
+        if await self._at(target) is None:
+            await self._pool.run("removing a directory", lambda: _remove(target), most=_LOOK_S)
 
     def close(self) -> None:
         self._pool.close()
@@ -112,7 +116,8 @@ def checked(wish: MountWish) -> str:
     for option in options:
         name = option.partition("=")[0]
         if not _OPTION.fullmatch(option) or _REFUSED.fullmatch(name):
-            raise MountRefused(what=wish.source, reason=f"the option {option!r} is not allowed")
+            # A password is not repeated, also where it stands alone.
+            raise MountRefused(what=wish.source, reason=f"the option {name[:40]!r} is not allowed")
     return ",".join([*options, _ALWAYS])
 
 
@@ -154,5 +159,13 @@ def _name(source: str) -> str:
 def _make(wish: MountWish, target: str) -> None:
     try:
         os.makedirs(target, mode=0o755, exist_ok=True)
+        if os.path.islink(target):  # it would be mounted over what the link leads to
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     except OSError as error:
         raise MountError(what=wish.source, target=wish.target, reason=str(error.strerror)) from None
+
+
+def _remove(target: str) -> None:
+    """Only a directory that is empty: whatever else is there is not ours."""
+    with contextlib.suppress(OSError):
+        os.rmdir(target)

@@ -23,7 +23,8 @@ from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress, Reference
 
 from .chain import Look
-from .stated import layers, read_reference, read_stated
+from .stated import layers as layers_of
+from .stated import read_reference, read_stated
 from .tool import QemuImg, decoded, takes_direct
 
 _MODE = 0o660
@@ -114,9 +115,10 @@ class QemuDisks:
             raise ImageVerificationError(file=image.path, reason="it is damaged, says qemu-img check")
         return info
 
-    async def measure(self, image: Image, target: DiskFormat) -> Measure:
+    async def measure(self, image: Image, target: DiskFormat, *, layers: int = 0) -> Measure:
         looks = await self._read(image)
-        words = ["measure", "--output=json", "-f", image.format, "-O", target, image.path]
+        words = ["measure", "--output=json", "-O", target]
+        words += [_only(image, layers)] if layers else ["-f", image.format, image.path]
         done = await self._tool.work(image.lane, "measure", image.path, words, size=sum(look.size for look in looks))
         return _measured(decoded(done, _Measure, "measure", image.path))
 
@@ -153,14 +155,14 @@ class QemuDisks:
             words += ["-B", target.backing.path, "-F", target.backing.format]
         elif zeroed:
             words += ["--target-is-zero"]
-        words += ["--bitmaps"] if bitmaps else []
+        words += ["--bitmaps", "--skip-broken-bitmaps"] if bitmaps else []
         words += [source.path, target.path]
         await self._tool.work(target.lane, "copy", source.path, words, size=size, progress=progress)
 
     async def commit(self, top: Image, base: Image, *, progress: Progress | None = None) -> None:
         looks = await self._read(top)
         await self._read(base)
-        if base.path not in [image.path for image in layers(top)][1:]:
+        if base.path not in [image.path for image in layers_of(top)][1:]:
             raise ImageOperationFailed(what="commit", file=top.path, reason=f"{base.path} is not below it")
         words = ["commit", "-d", "-f", top.format, "-t", await self._cache(top), "-b", base.path]
         words += ["-p"] if progress else ["-q"]
@@ -191,11 +193,14 @@ class QemuDisks:
         size = sum(look.size for look in looks)
         await self._tool.work(image.lane, "rebase", image.path, words, size=size, progress=progress)
 
-    async def resize(self, image: Image, size: int) -> None:
+    async def resize(self, image: Image, size: int, *, preallocate: bool = False, shrink: bool = False) -> None:
         await self._read(image)
-        await self._tool.quick(
-            image.lane, "resize", image.path, ["resize", "-q", "-f", image.format, "--", image.path, str(size)]
-        )
+        words = ["resize", "-q", "-f", image.format, *(["--shrink"] if shrink else [])]
+        if preallocate and image.format is DiskFormat.RAW:
+            words += ["--preallocation=falloc", "--", image.path, str(size)]
+            await self._tool.work(image.lane, "resize", image.path, words, size=size)
+        else:
+            await self._tool.quick(image.lane, "resize", image.path, [*words, "--", image.path, str(size)])
 
     async def amend(self, image: Image, *, compat: str) -> None:
         looks = await self._read(image)
@@ -272,6 +277,15 @@ class QemuDisks:
             if "Dirty bitmap '" in failed.facts["reason"] and failed.facts["reason"].endswith("' not found"):
                 raise BitmapDoesNotExist(file=image.path, bitmap=name) from None
             raise
+
+
+def _only(image: Image, layers: int) -> str:
+    """The first layers of a chain, as if the others were not there."""
+    node: dict[str, Any] | None = None
+    for layer in reversed(list(layers_of(image))[:layers]):
+        below = {"backing": node} if layer.format is DiskFormat.QCOW2 else {}
+        node = {"driver": layer.format.value, "file": {"driver": "file", "filename": layer.path}, **below}
+    return f"json:{msgspec.json.encode(node).decode()}"
 
 
 def _name_of(backing: Image, image: Image) -> str:

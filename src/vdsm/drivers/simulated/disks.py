@@ -99,10 +99,11 @@ class SimulatedDisks:
             raise ImageVerificationError(file=image.path, reason=reason)
         return info
 
-    async def measure(self, image: Image, target: DiskFormat) -> Measure:
+    async def measure(self, image: Image, target: DiskFormat, *, layers: int = 0) -> Measure:
         await self._meet("measure", image)
         body = self._confirm(image)
-        data = len(self._seen(image)) * CLUSTER
+        wanted = list(_layers(image))[: layers or None]
+        data = len({cluster for layer in wanted for cluster in self._confirm(layer).clusters}) * CLUSTER
         return _measure(body.virtual_size, data, target)
 
     async def measure_new(self, size: int, target: DiskFormat) -> Measure:
@@ -149,6 +150,7 @@ class SimulatedDisks:
             raise ImageOperationFailed(what="commit", file=top.path, reason=f"{base.path} is not below it")
         for layer in reversed(layers[: paths.index(base.path)]):
             body = self._confirm(layer)
+            self.tree.take(base.path, len(body.clusters.keys() - into.clusters.keys()) * CLUSTER)
             into.virtual_size = max(into.virtual_size, body.virtual_size)
             into.clusters |= body.clusters
         _tell(progress)
@@ -180,12 +182,15 @@ class SimulatedDisks:
         body.backing_format = None if backing is None else backing.format
         _tell(progress)
 
-    async def resize(self, image: Image, size: int) -> None:
+    async def resize(self, image: Image, size: int, *, preallocate: bool = False, shrink: bool = False) -> None:
         await self._meet("resize", image)
         body = self._confirm(image)
-        if size < body.virtual_size:
+        if size < body.virtual_size and not shrink:
             raise ImageOperationFailed(what="resize", file=image.path, reason="it would shrink")
+        if preallocate and body.format is DiskFormat.RAW:
+            self.tree.take(image.path, max(size - body.virtual_size, 0))
         body.virtual_size = size
+        body.clusters = {n: pattern for n, pattern in body.clusters.items() if n * CLUSTER < size}
         if body.format is DiskFormat.RAW:
             self.tree.file(image.path).size = size
 
@@ -270,7 +275,7 @@ def _name_of(backing: Image, image: Image) -> str:
 
 def _measure(size: int, data: int, target: DiskFormat) -> Measure:
     if target is DiskFormat.RAW:
-        return Measure(required=data, fully_allocated=size)
+        return Measure(required=size, fully_allocated=size)  # holes count
     return Measure(required=_OVERHEAD + data, fully_allocated=_OVERHEAD + size)
 
 

@@ -67,7 +67,7 @@ class Faults:
         self._wake()
 
     def freeze(self, vm_id: str) -> None:
-        """Let one machine's QEMU answer no more."""
+        """Let one machine's QEMU, or the storage at one root, answer no more."""
         self._frozen.add(vm_id)
 
     def thaw(self, vm_id: str) -> None:
@@ -87,7 +87,7 @@ class Faults:
         self.connection_changed()
 
     async def stall(self, method: str, vm_id: str) -> None:
-        """Wait for one machine's QEMU to answer."""
+        """Wait for one machine's QEMU, or one root's storage, to answer."""
         if vm_id in self._frozen:
             await self._hang(method, vm_id)
 

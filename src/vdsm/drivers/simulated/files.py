@@ -130,7 +130,8 @@ class SimulatedFiles:
 
     async def space(self, root: str) -> Space:
         self.tree.get(await self._at("space", root, ""))
-        return Space(total=self.tree.room, available=max(self.tree.room - self.tree.used(), 0))
+        available = max(self.tree.room - self.tree.used(), 0)
+        return Space(total=self.tree.room, available=available, read_only=root in self.tree.read_only)
 
     async def probe(self, root: str, path: str) -> float:
         self.tree.file(await self._at("probe", root, path))
@@ -138,7 +139,7 @@ class SimulatedFiles:
 
     async def block_size(self, root: str) -> int:
         self.tree.get(await self._at("block_size", root, ""))
-        return 512
+        return self.tree.block_size
 
     async def release(self, root: str) -> None:
         pass
@@ -152,6 +153,7 @@ class SimulatedFiles:
         if any(n in ("", ".", "..") or "\0" in n or len(n.encode(errors="replace")) > 255 for n in names):
             raise PathEscapes(file=repr(path), root=root)
         at = posixpath.join(root, path).rstrip("/")
+        await self._faults.stall(method, root)
         await self._faults.suffer(method, lambda reason: StorageBroken(file=at, reason=reason))
         if root not in self.tree.nodes:
             raise FileMissing(file=root)

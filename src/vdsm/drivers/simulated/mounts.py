@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `Mounts` port over the tree in memory: a mount makes its directory, and that is all."""
+"""The `Mounts` port over the tree in memory: what a source holds is below its target while it is mounted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vdsm.contract.errors_storage import ForeignMount, MountError
 from vdsm.core.ports.mounts import Mounted, MountWish
 
 from .faults import Faults
-from .tree import Tree
+from .tree import Node, Tree
 
 
 class SimulatedMounts:
@@ -19,6 +19,7 @@ class SimulatedMounts:
         self.tree = tree or Tree()
         self.mounted: list[Mounted] = []
         self._faults = faults or Faults()
+        self._away: dict[str, dict[str, Node]] = {}  # by source: what it holds while it is not mounted
 
     async def list(self) -> Sequence[Mounted]:
         return list(self.mounted)
@@ -27,13 +28,24 @@ class SimulatedMounts:
         await self._meet("mount", wish)
         if not self._is_there(wish):
             self.tree.directory(wish.target)
+            held = self._away.pop(wish.source, {})
+            self.tree.nodes |= {wish.target + name: node for name, node in held.items()}
             options = [*filter(None, wish.options.split(",")), "nosuid", "nodev", "noexec"]
             self.mounted.append(Mounted(source=wish.source, target=wish.target, type=wish.type, options=options))
 
     async def unmount(self, wish: MountWish, *, force: bool = False) -> None:
         await self._meet("unmount", wish)
         if self._is_there(wish):
-            self.mounted = [one for one in self.mounted if one.target != wish.target]
+            self.lose(wish.target)
+        if not self.tree.below(wish.target):
+            self.tree.nodes.pop(wish.target, None)
+
+    def lose(self, target: str) -> None:
+        """Unmount it behind everybody's back."""
+        (there,) = [one for one in self.mounted if one.target == target]
+        self.mounted.remove(there)
+        inside = self.tree.below(target)
+        self._away[there.source] = {name.removeprefix(target): self.tree.nodes.pop(name) for name in inside}
 
     def close(self) -> None:
         pass

@@ -55,6 +55,8 @@ class Tree:
 
     def __init__(self, *, room: int = 1 << 40) -> None:
         self.room = room
+        self.block_size = 512
+        self.read_only: set[str] = set()  # roots of file systems
         self.nodes: dict[str, Node] = {"/": Node(kind=FileKind.DIRECTORY, mode=0o755)}
 
     def directory(self, path: str, mode: int = 0o755) -> None:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Jobs on the data of volumes, which any host of a pool may do: `Host.getJobs` tells how they stand.
+
+Each job is told, or finds, of which generation its volume is, and makes it the next one as its last act.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from . import errors as e
+from . import errors_domains as ed
+from . import errors_storage as es
+from ._verb import ChosenTaskId, Kind, Wire, verb
+from .access import Privilege
+from .storage_words import DomainId, ImageId, VolumeId
+from .types import Input, JobId, Text, Uuid
+
+NOUN = "SDM"
+
+Generation = Annotated[int, Meta(ge=0, le=999, description="How many jobs a volume has seen, counted up to 999.")]
+Job = Annotated[JobId, Wire("job_id"), ChosenTaskId()]
+
+_JOB = (
+    e.JobExists, ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.SpmStatusError, ed.VolumeDoesNotExist,
+    ed.DiskUnusable, ed.DiskInUse, ed.GenerationMismatch, es.AcquireLockFailure, es.LockManagerUnavailable,
+    es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.StorageBroken, es.PathEscapes, es.FileMissing,
+    es.ImageOperationFailed, es.ImageVerificationError, e.HypervisorUnavailable, e.DeadlineExceeded, e.TooBusy,
+    e.ObjectBusy, e.StateUnavailable, e.TaskAborted,
+)  # fmt: skip
+
+
+class EndpointType(enum.StrEnum):
+    """`div`: a volume by domain, image and volume; `external`: one of a storage that vdsm does not know."""
+
+    DIV = "div"
+    EXTERNAL = "external"
+
+
+class ExternalLease(Input, frozen=True, kw_only=True, rename=None):
+    sd_id: DomainId
+    lease_id: Uuid
+
+
+class CopyDataEndpoint(Input, frozen=True, kw_only=True, rename=None):
+    """A volume to copy from or into. Of the type `div` it has the three ids; this host copies no other."""
+
+    endpoint_type: EndpointType = EndpointType.DIV
+    sd_id: DomainId | None = None
+    img_id: ImageId | None = None
+    vol_id: VolumeId | None = None
+    generation: Generation | None = None
+    url: Text | None = None
+    lease: ExternalLease | None = None
+    format: Text | None = None
+    sparse: bool = msgspec.field(name="sprase", default=False)  # as published
+    create: bool = True
+    is_zero: bool = False
+
+
+class SubchainInfo(Input, frozen=True, kw_only=True, rename=None):
+    """A volume, `top_id`, to be folded into the one it goes on from, `base_id`."""
+
+    sd_id: DomainId
+    img_id: ImageId
+    top_id: VolumeId
+    base_id: VolumeId
+    base_generation: Generation | None = None
+
+
+MERGE_REFUSALS = (
+    ed.VolumeIsNotInChain, ed.WrongParentVolume, ed.SharedVolumeNonWritable, ed.UnexpectedVolumeState,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /sdm/copy-data", published="copy_data",
+    raises=(*_JOB, ed.CannotCopyVolume, es.DestinationVolumeTooSmall, ed.ManagedVolumeNotSupported),
+)  # fmt: skip
+def copy_data(
+    job_id: Job,
+    source: CopyDataEndpoint,
+    destination: CopyDataEndpoint,
+    copy_bitmaps: Annotated[bool, Wire("copy_bitmaps")] = False,
+    *,
+    legal: bool = True,
+) -> None:
+    """Copy what a volume and its parents hold into another volume that is there, each in its own format.
+
+    Into a volume with the same parent only what the source itself holds. The destination is ILLEGAL meanwhile, and
+    stays so if the copy fails, or with `legal` false; another copy begins anew.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /sdm/merge",
+    raises=(*_JOB, *MERGE_REFUSALS),
+)  # fmt: skip
+def merge(
+    job_id: Job,
+    subchain_info: Annotated[SubchainInfo, Wire("subchain_info")],
+    merge_bitmaps: Annotated[bool, Wire("merge_bitmaps")] = False,
+) -> None:
+    """Write what a volume holds into the one it goes on from, after `StoragePool.prepareMerge`.
+
+    The base stays ILLEGAL until `StoragePool.finalizeMerge`; what is read through the chain does not change. With
+    `merge_bitmaps` the base records what either recorded; a raw one has no bitmaps, and drops those of the top.
+    """

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes deleted, enlarged, measured and verified: the chain on disk after each, and every refusal changes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from harness.data_center import POOL, SD2, DataCenter, Made, MiB
+from vdsm.contract import AnyVerb, image, storage_domain, task, vm, volume
+from vdsm.contract.errors import InvalidParams, Problem
+from vdsm.contract.errors_domains import (
+    DiskInUse,
+    DiskUnusable,
+    NoSuchDisk,
+    SpmStatusError,
+    StorageDomainDoesNotExist,
+    VolumeDoesNotExist,
+    VolumeImageHasChildren,
+    VolumeNonWritable,
+    VolumeResizeValueError,
+)
+from vdsm.contract.errors_storage import ImageVerificationError, NoSpaceLeftOnDomain
+from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole
+from vdsm.contract.vm_params import DiskFormat
+
+ILLEGAL = VolumeLegality.ILLEGAL
+LEAF, INTERNAL = VolumeRole.LEAF, VolumeRole.INTERNAL
+
+
+def named(made: Made, number: int = -1) -> dict[str, Any]:
+    return {**made.where, "volumeID": made.volumes[number]}
+
+
+@contextlib.asynccontextmanager
+async def nothing_changed(center: DataCenter, problem: type[Problem], reason: str | None = None) -> AsyncIterator[None]:
+    """The block is refused, and neither a file nor what a dump says is another afterwards."""
+    before, dump = center.snapshot(), await center.call(storage_domain.dump, sd_id=SD2)
+    with pytest.raises(problem, match=reason):
+        yield
+    assert center.snapshot() == before
+    assert await center.call(storage_domain.dump, sd_id=SD2) == dump
+
+
+async def merged(center: DataCenter) -> Made:
+    """raw <- cow <- cow, the middle one having been merged into the base."""
+    made = await center.image("RAW", "COW", "COW")
+    body = center.host.tree.nodes[made.path(2)].body
+    assert body is not None
+    body.backing_file, body.backing_format = made.volumes[0], DiskFormat.RAW
+    await center.call(image.reconcile_volume_chain, **made.where, leafVolID=made.volumes[2])
+    return made
+
+
+# ---- deleting --------------------------------------------------------------------------------------------------------
+
+
+async def test_the_last_volume_goes_and_its_parent_is_written_to_again(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW", "COW")
+    await center.call(volume.delete, **named(made), postZero=True, force=False, discard=True)
+    assert not [path for path in center.host.tree.nodes if made.volumes[2] in path]
+    assert await center.call(image.get_volumes, **made.where) == sorted(made.volumes[:2])
+    del made.volumes[2]
+    assert center.roles(made) == [INTERNAL, LEAF]
+    assert await center.findings() == []
+    await center.volume(made)  # it can go on from there
+
+
+async def test_with_its_only_volume_the_image_goes(center: DataCenter) -> None:
+    before = set(center.host.tree.nodes)
+    made = await center.image("RAW")
+    await center.call(volume.delete, **named(made), postZero=False, force=False)
+    assert set(center.host.tree.nodes) == before
+    kinds = [e.data.name for e in await center.host.events() if e.subject == made.id]
+    assert kinds[-1] == "Disk_removed"
+
+
+async def test_several_volumes_go_from_the_end(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW", "COW", "COW")
+    await center.call(image.delete_volumes, **made.where, volumeList=[*made.volumes[2:], made.volumes[3]])
+    del made.volumes[2:]
+    assert center.roles(made) == [INTERNAL, LEAF]
+    assert await center.findings() == []
+    await center.call(image.delete_volumes, **made.where, volumeList=made.volumes)
+    with pytest.raises(NoSuchDisk):
+        await center.call(image.get_volumes, **made.where)
+
+
+async def test_what_a_merge_left_goes_while_a_machine_writes(center: DataCenter) -> None:
+    made = await merged(center)
+    await center.host.create("a", disks=[{"path": made.id}])
+    await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[1]])
+    assert await center.findings() == []
+    assert await center.call(image.get_volumes, **made.where) == sorted([made.volumes[0], made.volumes[2]])
+    async with nothing_changed(center, DiskInUse):
+        await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[2]])
+
+
+async def test_what_reads_still_go_through_stays_whatever_its_metadata_say(center: DataCenter) -> None:
+    made = await merged(center)
+    body = center.host.tree.nodes[made.path(2)].body
+    assert body is not None
+    body.backing_file, body.backing_format = made.volumes[1], DiskFormat.QCOW2
+    async with nothing_changed(center, DiskUnusable, "reads still go through"):
+        await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[1]])
+
+
+async def test_bad_metadata_go_by_force_alone(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    stray = Made(made.id, [str(uuid.uuid4())])
+    center.host.tree.nodes[f"{stray.path(0)}.meta"] = center.host.tree.nodes[f"{made.path(0)}.meta"].__class__(
+        kind=center.host.tree.nodes[made.path(0)].kind, mode=0o660, data=bytearray(b"CAP=1\n"), size=6
+    )
+    async with nothing_changed(center, DiskUnusable, "bad metadata"):
+        await center.call(image.delete_volumes, **made.where, volumeList=stray.volumes)
+    await center.call(image.delete_volumes, **made.where, volumeList=stray.volumes, force=True)
+    assert await center.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"volumeID": BLANK}, VolumeDoesNotExist),
+        ({"imageID": BLANK}, NoSuchDisk),
+        ({"storagedomainID": BLANK}, StorageDomainDoesNotExist),
+        ({"storagepoolID": BLANK}, SpmStatusError),
+        ({"volumeID": "../../dom_md"}, InvalidParams),
+        ({"imageID": "../.."}, InvalidParams),
+    ],
+)
+@pytest.mark.parametrize("verb", [volume.delete, volume.extend_size])
+async def test_what_is_not_there_is_not_changed(
+    center: DataCenter, verb: AnyVerb, change: dict[str, str], problem: type[Problem]
+) -> None:
+    made = await center.image("RAW", "COW")
+    more = {"newSize": 32 * MiB} if verb is volume.extend_size else {"postZero": False, "force": False}
+    async with nothing_changed(center, problem):
+        await center.call(verb, **{**named(made), **more, **change})
+
+
+async def test_a_volume_that_others_go_on_from_stays(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW", "COW")
+    for number in (0, 1):
+        async with nothing_changed(center, VolumeImageHasChildren, made.volumes[number + 1]):
+            await center.call(volume.delete, **named(made, number), postZero=False, force=True)
+    async with nothing_changed(center, VolumeImageHasChildren):
+        await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[0], made.volumes[2]])
+
+
+async def test_a_machines_volume_stays(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    machine = await center.host.create("a", disks=[{"path": made.id}])
+    async with nothing_changed(center, DiskInUse):
+        await center.call(volume.delete, **named(made), postZero=False, force=True)
+    async with nothing_changed(center, DiskInUse):
+        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+    await center.call(vm.destroy, vmID=machine.vm_id)
+    await center.call(volume.delete, **named(made), postZero=False, force=False)
+
+
+async def test_a_finished_volume_that_others_go_on_from_is_not_undone(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    tasks = [row for row in await center.call(task.list_) if row.verb == "Volume.create"]
+    before = center.snapshot()
+    await center.call(task.revert, taskID=tasks[-1].id)
+    assert (await center.call(task.get, taskID=tasks[-1].id)).problem.code == VolumeImageHasChildren.code
+    assert center.snapshot() == before
+    assert await center.findings() == []
+    assert len(made.volumes) == 2
+
+
+# ---- storage that lies -----------------------------------------------------------------------------------------------
+
+
+def cut(center: DataCenter, made: Made) -> None:
+    center.edit_meta(made, 1, b"EOF\n", b"")
+
+
+def loop(center: DataCenter, made: Made) -> None:
+    center.edit_meta(made, 0, BLANK.encode(), made.volumes[1].encode())
+
+
+def orphan(center: DataCenter, made: Made) -> None:
+    del center.host.tree.nodes[f"{made.path(0)}.meta"]
+
+
+def absurd(center: DataCenter, made: Made) -> None:
+    center.edit_meta(made, 1, b"CAP=16777216", b"CAP=99999999999999999999")
+
+
+@pytest.mark.parametrize("lie", [cut, loop, orphan, absurd])
+async def test_a_chain_that_lies_is_left_alone(center: DataCenter, lie: Callable[[DataCenter, Made], None]) -> None:
+    made = await center.image("RAW", "COW", domain=SD2)
+    lie(center, made)
+    async with nothing_changed(center, DiskUnusable):
+        await center.call(volume.delete, **named(made), postZero=False, force=False)
+    calls: list[tuple[AnyVerb, dict[str, Any]]] = [
+        (volume.extend_size, {"newSize": 32 * MiB}),
+        (volume.measure, {"dstVolFormat": "RAW"}),
+        (volume.verify_untrusted, {}),
+    ]
+    for verb, more in calls:
+        async with nothing_changed(center, Problem):
+            await center.call(verb, **named(made), **more)
+
+
+async def test_a_link_in_an_images_place_leads_nowhere(center: DataCenter) -> None:
+    made, other = await center.image("RAW", "COW", domain=SD2), await center.image("RAW", domain=SD2)
+    tree = center.host.tree
+    await center.host.storage_files.make_symlink("/storage/dc", f"{SD2}/images/{BLANK}", made.directory)
+    at = {**other.where, "imageID": BLANK}
+    calls: list[tuple[AnyVerb, dict[str, Any]]] = [
+        (volume.delete, {**at, "volumeID": made.volumes[1], "postZero": False, "force": True}),
+        (volume.extend_size, {**at, "volumeID": made.volumes[1], "newSize": 32 * MiB}),
+        (image.reconcile_volume_chain, {**at, "leafVolID": made.volumes[1]}),
+    ]
+    for verb, params in calls:
+        before = dict(tree.nodes)
+        with pytest.raises(Problem, match="symbolic link"):
+            await center.call(verb, **params)
+        assert dict(tree.nodes) == before
+
+
+# ---- enlarging -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("formats", [("RAW",), ("COW",), ("RAW", "COW")])
+async def test_a_volume_grows_and_says_so(center: DataCenter, formats: tuple[str, ...]) -> None:
+    made = await center.image(*formats)
+    await center.call(volume.extend_size, **named(made), newSize=20 * MiB + 1)
+    assert center.meta(made, -1).capacity == 20 * MiB + 4096
+    info = await center.call(volume.get_qemu_image_info, **named(made))
+    assert info.virtualsize == 20 * MiB + 4096
+    assert await center.findings() == []
+    before = center.snapshot()
+    await center.call(volume.extend_size, **named(made), newSize=20 * MiB + 1)
+    assert center.snapshot() == before
+
+
+async def test_a_preallocated_volume_takes_its_room_at_once(center: DataCenter) -> None:
+    made = Made(str(uuid.uuid4()), [])
+    await center.volume(made, "RAW", preallocate="PREALLOCATED")
+    center.host.tree.room = center.host.tree.used() + 1 * MiB
+    async with nothing_changed(center, NoSpaceLeftOnDomain):
+        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+    assert await center.findings() == []
+
+
+async def test_what_does_not_grow(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    async with nothing_changed(center, VolumeResizeValueError):
+        await center.call(volume.extend_size, **named(made), newSize=8 * MiB)
+    async with nothing_changed(center, VolumeNonWritable):
+        await center.call(volume.extend_size, **named(made, 0), newSize=32 * MiB)
+    for size in (0, -1, 1 << 60):
+        async with nothing_changed(center, InvalidParams):
+            await center.call(volume.extend_size, **named(made), newSize=size)
+    await center.call(volume.set_legality, **named(made), legality="ILLEGAL")
+    async with nothing_changed(center, DiskUnusable):
+        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+
+
+async def test_what_grew_is_never_cut_off(center: DataCenter) -> None:
+    made = await center.image("RAW")
+    await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+    (done,) = [row for row in await center.call(task.list_) if row.verb == "Volume.extendSize"]
+    before = center.snapshot()
+    await center.call(task.revert, taskID=done.id)
+    assert (await center.call(task.get, taskID=done.id)).problem.code == VolumeResizeValueError.code
+    assert center.snapshot() == before
+
+
+# ---- measuring and verifying -----------------------------------------------------------------------------------------
+
+
+async def test_a_volume_is_measured_with_what_it_goes_on_from_or_alone(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW", "COW")  # a megabyte each
+    base, middle, _ = made.volumes
+
+    async def required(**more: Any) -> int:
+        return int((await center.call(volume.measure, **named(made), dstVolFormat="COW", **more)).required)
+
+    alone = await required(backing_chain=False)
+    assert 1 * MiB < alone < 2 * MiB
+    assert await required(baseID=middle) == alone + 1 * MiB
+    assert await required() == await required(baseID=base) == alone + 2 * MiB
+    with pytest.raises(DiskUnusable, match="is not below"):
+        await center.call(volume.measure, **named(made, 1), dstVolFormat="RAW", baseID=made.volumes[2])
+    with pytest.raises(VolumeDoesNotExist):
+        await required(baseID=BLANK)
+
+
+async def test_what_came_from_outside_is_what_its_metadata_say(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    await center.call(volume.verify_untrusted, **named(made))
+    body = center.host.tree.nodes[made.path(1)].body
+    assert body is not None
+    for size in (32 * MiB, 8 * MiB):
+        body.virtual_size = size
+        with pytest.raises(ImageVerificationError):
+            await center.call(volume.verify_untrusted, **named(made))
+    body.virtual_size = 16 * MiB
+    body.backing_file = "/etc/shadow"
+    async with nothing_changed(center, ImageVerificationError, "/etc/shadow"):
+        await center.call(volume.verify_untrusted, **named(made))
+    body.backing_file, body.format = "", DiskFormat.RAW
+    with pytest.raises(ImageVerificationError):
+        await center.call(volume.verify_untrusted, **named(made))
+
+
+async def test_teardown_only_looks(center: DataCenter) -> None:
+    made = await center.image("RAW")
+    where = {name: value for name, value in named(made).items() if name != "storagepoolID"}
+    await center.call(volume.teardown, **where)
+    with pytest.raises(VolumeDoesNotExist):
+        await center.call(volume.teardown, **{**where, "volumeID": POOL})
