@@ -82,12 +82,6 @@ class StorageParts:
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
         )
         self.catalog = catalog = Catalog(files, repository)
-<<<<<<< HEAD
-        self.host_ids = HostIds(leases, repository)
-        self.volume_leases = volume_leases = VolumeLeases(files, leases, repository)
-        domain_operations = DomainOperations(files, repository)
-        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-=======
         self.host_ids = host_ids = HostIds(leases, repository)
 
         def leased(domain: Domain) -> bool:
@@ -101,15 +95,14 @@ class StorageParts:
         self.monitor = monitor = Monitor(
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
-        volume_leases = VolumeLeases(files, leases, repository)
+        self.volume_leases = volume_leases = VolumeLeases(files, leases, repository)
         domain_operations = DomainOperations(files, repository)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         merges = Merges(images, repository, catalog, do, jobs, users)
->>>>>>> main
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
