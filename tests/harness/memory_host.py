@@ -104,6 +104,7 @@ class MemoryHost:
                 monitor_patience_s=10 * monitor_s,
             ),
             lambda object_id: self.machines.admission.users(object_id),
+            lambda object_id: self.machines.admission.strangers(object_id),
         )
         self.repository = self.storage.repository
         machine, links = SimulatedMachine(), SimulatedLinks()
@@ -142,19 +143,19 @@ class MemoryHost:
         await self.store.open()
         await self.journal.start()
         await self.tasks.load(Operations(*self.machines.operations, *self.storage.operations))
-        await self.machines.open()
         await self.table.open()
         await self.table.loaded()
         await self.storage.open()
+        await self.machines.open()
         await self.storage.loaded()
         self.tasks.recover(self.table.loaded())
         self.bridge.ready = True
 
     async def close(self) -> None:
         await self.bridge.drain(1)
+        await self.machines.close()
         await self.storage.close()
         await self.table.close()
-        await self.machines.close()
         await self.journal.close()
         await self.refusals.close()
         await self.store.close()

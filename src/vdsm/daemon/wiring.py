@@ -79,6 +79,7 @@ class House:
             self.journal,
             settings,
             lambda object_id: self._vms.admission.users(object_id),
+            lambda object_id: self._vms.admission.strangers(object_id),
         )
         self._vms = VmParts(
             drivers.hypervisor,
@@ -132,12 +133,12 @@ class House:
             await self._host.start()
             self.journal.publish(HostStarted(version=__version__, clean=self._store.clean))
             await self._tasks.load(self._operations)
-            opened.push_async_callback(self._vms.close)
-            await self._vms.open()
             opened.push_async_callback(self._table.close)
             await self._table.open()
             opened.push_async_callback(self._storage.close)
             await self._storage.open()
+            opened.push_async_callback(self._vms.close)
+            await self._vms.open()
             self._tasks.recover(self._able())
             self._show_gauges()
             self._opened = opened.pop_all()

@@ -77,6 +77,7 @@ class StorageParts:
         journal: Journal,
         settings: Settings,
         users: Users,
+        strangers: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -124,7 +125,7 @@ class StorageParts:
             storage,
             host_storage,
             volumes,
-            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             exports,

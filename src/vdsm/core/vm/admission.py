@@ -20,6 +20,7 @@ from vdsm.core.storage.repository import Repository
 from . import raw
 from .drives import Drive, Layer, drive_of, set_layers
 from .files import AllowedFiles
+from .machine import Machine
 from .spots import Spot, Spots
 from .table import Table
 
@@ -38,11 +39,15 @@ class Admission:
 
     def users(self, object_id: str) -> list[str]:
         """Names of the machines, also foreign ones, one of whose disks has this id in its path."""
-        return self._having(object_id, writing=False)
+        return [row.name for row in self._having(object_id, writing=False)]
 
-    def _having(self, object_id: str, *, writing: bool) -> list[str]:
+    def strangers(self, object_id: str) -> list[str]:
+        """Those of them that are foreign."""
+        return [row.name for row in self._having(object_id, writing=False) if not row.ours]
+
+    def _having(self, object_id: str, *, writing: bool) -> list[Machine]:
         return [
-            row.name
+            row
             for row in self._table
             if any(
                 object_id in device.path.split("/") and not (writing and device.read_only)
@@ -90,7 +95,7 @@ class Admission:
         """A disk of the storage belongs to one machine, and is not removed while that is being made."""
         await ctx.hold(f"disk:{disk_id}")
         for machine in self._having(disk_id, writing=not writes):
-            raise DiskInUse(disk=disk_id, vm=machine)
+            raise DiskInUse(disk=disk_id, vm=machine.name)
 
     async def layers(self, spot: Spot, *, writes: bool) -> list[Layer]:
         """A volume that a machine may have, with those it goes on from; their headers must say the same.

@@ -64,7 +64,7 @@ class VmParts:
         self.operations: list[object] = [do, disk_operations, merges]
 
     async def open(self) -> None:
-        """After the store, before the machines are read. Raises StateUnavailable."""
+        """After the storage. Raises StateUnavailable."""
         await self.prepared.open()
 
     async def close(self) -> None:

@@ -59,7 +59,9 @@ class Prepared:
         table.on_down = self._note_down
 
     async def open(self) -> None:
-        """Take up what the last daemon made; what is not wanted any more goes as soon as the machines are known."""
+        """Take up what the last daemon made, with the storage open: what is not wanted any more goes as soon as the
+        machines are known. Raises StateUnavailable.
+        """
         for body in await self._log.all(_KIND):
             row = msgspec.json.decode(body, type=Links)
             self._made[row.vm_id] = set(row.links)

@@ -45,8 +45,10 @@ class SimulatedImages:
     def _references(self, path: str) -> list[str]:
         found: list[str] = []
         while self._tree is not None and (node := self._tree.nodes.get(path)) is not None:
-            if node.body is None or not node.body.backing_file or path in found:
+            if node.body is None or not node.body.backing_file:
                 break
             path = posixpath.join(posixpath.dirname(path), node.body.backing_file)
+            if path in found:
+                break
             found.append(path)
         return found
