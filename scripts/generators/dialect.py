@@ -80,6 +80,7 @@ WORDS: dict[str, dict[str, str]] = {
         "1": "NFS", "2": "FCP", "3": "ISCSI", "4": "LOCALFS", "5": "CIFS", "6": "POSIXFS", "7": "GLUSTERFS",
         "SHAREDFS": "POSIXFS",
     },
+    "Qcow2Compat": {"0.1": "0.10"},  # a number, says the schema
     "StorageDomainImageClass": {"1": "Data", "2": "Iso", "3": "Backup"},
     "StorageDomainStatus": {
         "active": "Active", "attached": "Attached", "unattached": "Unattached", "unknown": "Unknown"

@@ -22,9 +22,9 @@ from vdsm.core.storage.volume_meta import VolumeMeta
 from .measure import Clock, Row, median_ms
 
 MIB, GIB = 1 << 20, 1 << 30
-FULL = 512 * MIB  # without a hole
+FULL = GIB  # without a hole
 DATA, SPARSE = 200 * MIB, 8 * GIB  # so much data in so long a file
-ROUNDS = 5
+ROUNDS = 7
 VOLUMES = 5000
 MADE = 20
 
@@ -116,7 +116,7 @@ def _transfers(daemon: Daemon, host: Host) -> Iterator[Row]:
     found = _both_ways(daemon, host, source)
     for what, ours in (("upload", found["up"]), ("download", found["down"])):
         for name, beside in (("qemu-img convert", found["convert"]), ("cp and sync", found["cp"])):
-            yield Row(f"disk {what}, {FULL // MIB} MiB of data", ours, "s", beside, name)
+            yield Row(f"disk {what}, {FULL // GIB} GiB of data", ours, "s", beside, name)
     source.unlink()
 
 

@@ -22,6 +22,7 @@ from vdsm.contract.errors_storage import (
     ImageOperationFailed,
     ImageVerificationError,
     NoSpaceLeftOnDomain,
+    ToolMissing,
 )
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import DiskImages, Image
@@ -515,3 +516,43 @@ async def test_a_full_file_system(tmp_path: Path) -> None:
     finally:
         disks.close()
         subprocess.run(["umount", mount], check=True)
+
+
+# ---- virt-sparsify; with its appliance it takes half a minute, so here it is a script --------------------------------
+
+
+async def test_virt_sparsify_is_told_the_format_and_works_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "virt-sparsify"
+    tool.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/said\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr("vdsm.drivers.qemu.disks.SPARSIFY", ("env", str(tool)))
+    disks = QemuDisks()
+    try:
+        image = Image(path=f"{tmp_path}/a", format=QCOW2)
+        await disks.create(image, MiB)
+        await disks.sparsify(image)
+        assert (tmp_path / "said").read_text().split() == ["--in-place", "--quiet", "--format", "qcow2", image.path]
+        tool.write_text("#!/bin/sh\necho 'virt-sparsify: error: no file systems' >&2\nexit 1\n")
+        with pytest.raises(ImageOperationFailed, match="no file systems"):
+            await disks.sparsify(image)
+        with pytest.raises(ImageVerificationError):
+            await disks.sparsify(Image(path=image.path, format=QCOW2, backing=Image(path="/b", format=RAW)))
+    finally:
+        disks.close()
+
+
+async def test_a_host_without_virt_sparsify_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.drivers.qemu.disks.SPARSIFY", ("env", "no-such-virt-sparsify"))
+    disks = QemuDisks()
+    try:
+        image = Image(path=f"{tmp_path}/a", format=RAW)
+        await disks.create(image, MiB)
+        with pytest.raises(ToolMissing, match="virt-sparsify") as missing:
+            await disks.sparsify(image)
+        assert "apt install guestfs-tools" in missing.value.body("").hint
+    finally:
+        disks.close()

@@ -32,7 +32,7 @@ from vdsm.contract.errors_storage import (
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.deadline import within
 from vdsm.core.ports.disks import Image
-from vdsm.core.ports.files import FileKind, Files
+from vdsm.core.ports.files import Extent, FileKind, Files
 from vdsm.drivers.filesystem import LinuxFiles
 from vdsm.drivers.qemu import QemuDisks
 from vdsm.drivers.simulated.files import SimulatedFiles
@@ -127,6 +127,35 @@ async def test_a_whole_domains_metadata_in_one_call(lab: Lab) -> None:
     assert found == {f"images/{image}/vol.meta": f"of {image}".encode() for image in "abc"}
 
 
+async def test_where_a_file_has_data(lab: Lab) -> None:
+    await lab.files.create(lab.root, "hole", size=4 * MiB)
+    await lab.files.create(lab.root, "begins", bytes([1]) * MiB, size=4 * MiB)
+    assert list(await lab.files.extents(lab.root, "hole")) == []
+    assert list(await lab.files.extents(lab.root, "begins")) == [Extent(0, MiB)]
+    with pytest.raises(FileMissing):
+        await lab.files.extents(lab.root, "none")
+
+
+async def test_many_files_at_a_glance(lab: Lab) -> None:
+    await lab.files.make_directory(lab.root, "a")
+    await lab.files.create(lab.root, "a/x", b"1")
+    here, directory, missing, nowhere = await lab.files.statuses(lab.root, ["a/x", "a", "a/y", "b/x"])
+    assert (here, directory) == (await lab.files.status(lab.root, "a/x"), await lab.files.status(lab.root, "a"))
+    assert (missing, nowhere) == (None, None)
+    assert list(await lab.files.statuses(lab.root, [])) == []
+    with pytest.raises(PathEscapes):
+        await lab.files.statuses(lab.root, ["a/x", "../x"])
+
+
+async def test_more_pieces_than_asked_for_count_as_one(real: Lab) -> None:
+    await real.files.create(real.root, "pieces", size=8 * MiB)
+    for number in range(4):
+        await real.files.write_at(real.root, "pieces", 2 * number * MiB, bytes([1]) * MiB)
+    four = [Extent(2 * number * MiB, MiB) for number in range(4)]
+    assert list(await real.files.extents(real.root, "pieces", most=5)) == four
+    assert list(await real.files.extents(real.root, "pieces", most=2)) == [four[0], Extent(2 * MiB, 6 * MiB)]
+
+
 async def test_rename_and_second_names(lab: Lab) -> None:
     await lab.files.make_directory(lab.root, "a")
     await lab.files.create(lab.root, "a/x", b"1")
@@ -153,6 +182,14 @@ async def test_links_of_ours(lab: Lab) -> None:
     assert await lab.files.remove(lab.root, "sd")
     with pytest.raises(FileMissing):
         await lab.files.read_symlink(lab.root, "sd")
+
+
+async def test_a_place_is_named_without_links(lab: Lab) -> None:
+    await lab.files.make_symlink(lab.root, "way", f"{lab.root}/images")
+    assert await lab.files.real_path(f"{lab.root}/way") == f"{lab.root}/images"
+    assert await lab.files.real_path(f"{lab.root}/images/../none") == f"{lab.root}/none"
+    for place in ("way", "images/../none"):
+        await lab.files.release(f"{lab.root}/{place}")
 
 
 async def test_space_probe_and_block_size(lab: Lab) -> None:

@@ -22,10 +22,14 @@ from vdsm.contract.errors_storage import (
     LockManagerUnavailable,
     ReleaseHostIdFailure,
     SanlockInquireError,
+    SanlockLVBError,
 )
+from vdsm.core.ports.files import FileKind
 from vdsm.core.ports.leases import Lease, Leases, Lockspace
+from vdsm.core.storage import lease_areas
 from vdsm.drivers.sanlock import SanlockLeases
 from vdsm.drivers.simulated.leases import Board, SimulatedLeases
+from vdsm.drivers.simulated.tree import Node, Tree
 
 MiB = 1 << 20
 TIMEOUT = 1  # seconds that sanlock gives the storage: 10 in life
@@ -43,14 +47,24 @@ def daemons(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sanlock,
 class Lab:
     """Two hosts at one storage; a formatted lockspace and a formatted lease."""
 
-    def __init__(self, one: Leases, two: Leases, directory: Path) -> None:
+    def __init__(self, one: Leases, two: Leases, directory: Path, tree: Tree | None = None) -> None:
         self.one = one
         self.two = two
+        self.tree = tree
         name = directory.name[-40:]
         self.space = Lockspace(name=name, path=str(directory / "ids"))
         self.lease = Lease(lockspace=name, name="SDM", path=str(directory / "leases"), offset=MiB)
-        (directory / "ids").touch()
-        (directory / "leases").touch()
+        for path in (self.space.path, self.lease.path):
+            if tree is None:
+                Path(path).touch()
+            else:
+                tree.directory(str(directory))
+                tree.add(path, Node(kind=FileKind.FILE, mode=0o660))
+
+    def read(self, path: str, offset: int, length: int = 512) -> bytes:
+        """What lies in a file."""
+        data = bytes(self.tree.nodes[path].data) if self.tree is not None else Path(path).read_bytes()
+        return data[offset : offset + length]
 
     async def prepare(self) -> None:
         await self.one.format_lockspace(self.space, io_timeout=TIMEOUT)
@@ -74,13 +88,14 @@ class Lab:
 async def lab(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lab]:
     one: Leases
     two: Leases
+    tree: Tree | None = None
     if request.param == "sanlock":
         daemons: tuple[Sanlock, Sanlock] = request.getfixturevalue("daemons")
         one, two = (SanlockLeases(run_directory=str(daemon.run)) for daemon in daemons)
     else:
-        board = Board()
-        one, two = SimulatedLeases(board), SimulatedLeases(board)
-    made = Lab(one, two, tmp_path)
+        board, tree = Board(), Tree()
+        one, two = SimulatedLeases(board, tree=tree), SimulatedLeases(board, tree=tree)
+    made = Lab(one, two, tmp_path, tree)
     await made.prepare()
     yield made
     await made.end()
@@ -109,6 +124,35 @@ async def test_a_lease_has_one_holder(lab: Lab) -> None:
     await lab.two.acquire(lab.lease, 2)
     taken = await lab.one.state(lab.lease)
     assert (taken.version, taken.owners) == (2, [2])
+
+
+async def test_what_lies_on_the_storage_is_told_by_the_core(lab: Lab) -> None:
+    """`lease_areas` reads sanlock's records, and its twin writes them alike."""
+    await lab.join_both()
+    space, place, name = lab.space, lab.lease, lab.space.name
+    free = lease_areas.lease(lab.read(place.path, place.offset))
+    assert free is not None
+    assert (free.lockspace, free.resource, free.version, free.time, free.hosts) == (name, "SDM", 0, 0, 2000)
+    second = lease_areas.host_id(lab.read(space.path, 512))
+    assert second is not None
+    assert (second.lockspace, second.owner, second.time > 0, second.io_timeout >= 0) == (name, 2, True, True)
+    assert lease_areas.lease(lab.read(place.path, 0)) is None
+
+    await lab.one.acquire(lab.lease, 1, with_value=True)
+    await lab.one.write_value(lab.lease, b'{"a":1}'.ljust(512, b"\0"))
+    await lab.one.release(lab.lease, 1)
+    taken = lease_areas.lease(lab.read(place.path, place.offset))
+    assert taken is not None
+    assert (taken.version, taken.time) == (1, 0)
+    value = place.offset + lease_areas.value_offset(taken, place.sector)
+    assert lab.read(place.path, value).rstrip(b"\0") == b'{"a":1}'
+    with pytest.raises(SanlockLVBError):
+        await lab.one.write_value(lab.lease, b"x")
+
+    await lab.one.clear_lease(lab.lease)
+    assert lease_areas.lease(lab.read(place.path, place.offset)) is None
+    with pytest.raises(SanlockInquireError):
+        await lab.one.state(lab.lease)
 
 
 async def test_a_host_id_is_taken_and_left(lab: Lab) -> None:
@@ -215,9 +259,19 @@ async def test_a_sanlock_that_dies(tmp_path: Path) -> None:
 
 
 async def test_no_sanlock(tmp_path: Path) -> None:
+    """Leases are written all the same, and are no different for it."""
     leases = SanlockLeases(run_directory=str(tmp_path))
-    lab = Lab(leases, leases, tmp_path)
-    for call in (leases.format_lease(lab.lease), leases.join(lab.space, 1), leases.acquire(lab.lease, 1)):
+    directory = tmp_path / "srv:_a__b\\c" / "space"  # as mounted storage is named
+    directory.mkdir(parents=True)
+    lab = Lab(leases, leases, directory)
+    await lab.prepare()
+    written = lease_areas.lease(lab.read(lab.lease.path, MiB))
+    assert written is not None
+    assert (written.lockspace, written.resource) == (lab.space.name, "SDM")
+    written = lease_areas.host_id(lab.read(lab.space.path, 0))
+    assert written is not None
+    assert (written.lockspace, written.io_timeout) == (lab.space.name, TIMEOUT)
+    for call in (leases.clear_lease(lab.lease), leases.join(lab.space, 1), leases.acquire(lab.lease, 1)):
         with pytest.raises(LockManagerUnavailable, match="daemon does not run"):
             await call
     await leases.close()
@@ -227,6 +281,6 @@ async def test_files_and_names_that_do_not_serve(real: Lab) -> None:
     absent = Lease(lockspace="x", name="y", path=f"{real.lease.path}-absent", offset=0)
     with pytest.raises(ClusterLockInitError, match="No such file"):
         await real.one.format_lease(absent)
-    for name in ("", "n" * 49, "a\nb", "ü"):
+    for name in ("", "n" * 49, "a\nb", "ü", "a:b", "a\\b"):
         with pytest.raises(InvalidParams, match="name"):
             await real.one.state(Lease(lockspace=real.space.name, name=name, path=real.lease.path, offset=0))

@@ -57,7 +57,10 @@ class Meter:
 
 
 class MemoryHost:
-    """`hypervisor`, `tree` and `mounts` outlive it when given: a daemon that starts again on the same host."""
+    """`hypervisor`, `tree`, `mounts` and `leases` outlive it when given: a daemon that starts again on the same host.
+
+    Hosts with one `tree` share their storage, and its leases if those have one board.
+    """
 
     def __init__(
         self,
@@ -67,8 +70,10 @@ class MemoryHost:
         owner: str = "test",
         tree: Tree | None = None,
         mounts: SimulatedMounts | None = None,
+        leases: SimulatedLeases | None = None,
         monitor_s: float = 10.0,
         retention: Retention | None = None,
+        local_leases: bool = False,
     ) -> None:
         self.tree = tree or Tree()
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
@@ -82,7 +87,7 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = SimulatedLeases()
+        self.leases = leases or SimulatedLeases(tree=self.tree)
         self.file_faults = Faults()
         self.disk_faults = Faults()
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
@@ -100,6 +105,7 @@ class MemoryHost:
                 ["/storage"],
                 "/data-center",
                 "/run/vdsm/storage",
+                local_leases=local_leases,
                 monitor_interval_s=monitor_s,
                 monitor_patience_s=10 * monitor_s,
             ),
@@ -148,7 +154,7 @@ class MemoryHost:
         await self.storage.open()
         await self.machines.open()
         await self.storage.loaded()
-        self.tasks.recover(self.table.loaded())
+        self.tasks.recover(self.storage.able())
         self.bridge.ready = True
 
     async def close(self) -> None:

@@ -48,7 +48,22 @@ OF_VOLUME2 = {**OF_VOLUME, "imageID": IMAGE2}
 JOB, JOB2 = "55555555-5555-4555-8555-555555555555", "55555555-5555-4555-8555-666666666666"
 CHAIN = {"sd_id": SD, "img_id": IMAGE2, "top_id": CHILD2, "base_id": VOLUME2}
 DIV2 = {"endpoint_type": "div", "sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
+AT2 = {"sd_id": SD, "img_id": IMAGE2, "vol_id": VOLUME2}
+SMALL: list[tuple[str, dict[str, Any]]] = [
+    ("add_bitmap", {"bitmap": JOB}),
+    ("remove_bitmap", {"bitmap": JOB}),
+    ("clear_bitmaps", {}),
+    ("amend_volume", {"qcow2_attr": {"compat": "1.1"}}),
+    ("sparsify_volume", {}),
+    ("update_volume", {"vol_attr": {"description": "small"}}),
+]
 NEW = {**OF_VOLUME, "size": 1 << 30, "preallocate": "SPARSE", "diskType": "DATA", "desc": '{"DiskAlias":"d1"}'}
+SD3, TEMPLATE = "11111111-1111-4111-8111-444444444444", "22222222-2222-4222-8222-333333333333"
+TO_TEMPLATE = {
+    "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
+    "volFormat": "RAW", "preallocate": "SPARSE",
+}  # fmt: skip
+DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
     "<devices><serial type='pty'/></devices></domain>"
@@ -207,6 +222,18 @@ SHEET = [
     ),
     Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": VOLUME2}),
     Line("StoragePool.reduceVolume", {**OF_VOLUME2, "volumeID": NOBODY}, problem="volume-does-not-exist"),
+    *(
+        Line(f"SDM.{verb}", {"job_id": f"{JOB[:-2]}0{n}", "vol_info": AT2, **more})
+        for n, (verb, more) in enumerate(SMALL)
+    ),
+    *(
+        Line(
+            f"SDM.{verb}",
+            {"job_id": NOBODY, "vol_info": {**AT2, "generation": 999}, **more},
+            problem="generation-mismatch",
+        )
+        for verb, more in SMALL
+    ),
     Line("Image.delete", OF_VOLUME2),
     Line("Volume.setDescription", {**OF_VOLUME, "volumeID": CHILD, "description": "new"}),
     Line("Volume.setLegality", {**OF_VOLUME, "volumeID": CHILD, "legality": "ILLEGAL"}),
@@ -214,6 +241,8 @@ SHEET = [
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD}, problem="disk-unusable"),
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
     Line("Image.teardown", OF_VOLUME),
+    Line("Image.receive", {**OF_VOLUME, "size": 1}, problem="stream"),
+    Line("Image.send", {**OF_VOLUME, "size": 1}, problem="stream"),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": CHILD, "discard": True}}),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": VOLUME}}, problem="disk-unusable"),
     Line("Host.add_image_ticket", {"ticket": {**TICKET, "url": f"nbd:unix:/simulated/{NOBODY}.sock"}}),
@@ -277,7 +306,28 @@ SHEET = [
     Line("VM.destroy", {"vmID": "{web5}"}),
     Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
-    Line("Image.delete", OF_VOLUME),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
+    Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}, problem="cannot-clone-volume"),
+    Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": TEMPLATE, "srcVolUUID": TEMPLATE}),
+    Line("Volume.getInfo", {**OF_VOLUME, "imageID": TEMPLATE, "volumeID": TEMPLATE}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}, problem="cannot-delete-shared-volume"),
+    Line("Image.delete", {**OF_VOLUME, "imageID": DERIVED["imageID"]}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": TEMPLATE}),
+    Line("StorageDomain.create", {"storagedomainID": SD3, "name": "data3", **LOCAL}),
+    Line("StorageDomain.attach", {**IN_POOL, "storagedomainID": SD3}),
+    Line("StorageDomain.activate", {**IN_POOL, "storagedomainID": SD3}),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD}, problem="invalid-params"),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}, problem="volume-does-not-exist"),
+    Line("Image.cloneStructure", {**OF_VOLUME, "dstSdUUID": SD3}),
+    Line("Image.syncData", {**OF_VOLUME, "dstSdUUID": SD3, "syncType": "ALL"}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}, problem="overwrite-image-error"),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("Image.move", {**OF_VOLUME, "dstSdUUID": SD3, "operation": "MOVE"}),
+    Line("Image.delete", {**OF_VOLUME, "storagedomainID": SD3}),
+    Line("StorageDomain.deactivate", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.detach", {**IN_POOL, **OF_MASTER, "storagedomainID": SD3}),
+    Line("StorageDomain.format", {"storagedomainID": SD3}),
     Line("Image.delete", OF_VOLUME, problem="no-such-disk"),
     Line("StorageDomain.create", {"storagedomainID": SD2, "name": "data2", **LOCAL}),
     Line("StorageDomain.activate", IN_POOL, problem="storage-domain-not-in-pool"),

@@ -180,6 +180,29 @@ async def test_sizes_and_flags_come_as_text(manager: Manager) -> None:
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": DOMAIN_ID}) == []
 
 
+async def test_roles_and_operations_come_as_numbers(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    second = "11111111-1111-4111-8111-222222222222"
+    place = {"domainType": 4, "typeArgs": "/storage/vm", "name": "x", "domainClass": 1, "version": "5"}
+    await manager.call("StorageDomain.create", {"storagedomainID": second, **place})
+    for verb in ("attach", "activate"):
+        await manager.call(f"StorageDomain.{verb}", {"storagedomainID": second, "storagepoolID": POOL})
+    flags = {"postZero": "false", "force": "false", "discard": False}
+    into = {"dstSdUUID": second, "dstImgUUID": VOLUME, "dstVolUUID": IMAGE, "desc": "", "volType": 6}
+    source = {**OF_IMAGE, "volumeID": VOLUME}
+    await manager.finished("Volume.copy", {**source, **into, "volFormat": 5, "preallocate": 2, **flags})
+    there = {**IN_POOL, "storagedomainID": second}
+    template = await manager.call("Volume.getInfo", {**there, "imageID": VOLUME, "volumeID": IMAGE})
+    assert template["voltype"] == "SHARED"
+    move = {**OF_IMAGE, "dstSdUUID": second}
+    await manager.finished("Image.cloneStructure", move)
+    await manager.finished("Image.syncData", {**move, "syncType": "LEAF"})
+    await manager.finished("Image.delete", {**there, "imageID": IMAGE, **flags})
+    await manager.finished("Image.move", {**move, "operation": 2, **flags})
+    assert await manager.call("StorageDomain.getImages", {"storagedomainID": second}) == [IMAGE, VOLUME]
+
+
 async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
     await start_spm(manager)
     second, iso = "11111111-1111-4111-8111-222222222222", "11111111-1111-4111-8111-333333333333"

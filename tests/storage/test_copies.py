@@ -24,8 +24,9 @@ from vdsm.contract.errors_domains import (
 )
 from vdsm.contract.errors_storage import AcquireLockFailure, DestinationVolumeTooSmall, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import VolumeLegality
-from vdsm.core.ports.leases import Lease, Lockspace
+from vdsm.core.ports.leases import Lease
 from vdsm.core.storage import volume_meta
+from vdsm.core.storage.domain_leases import lockspace
 from vdsm.drivers.simulated.leases import SimulatedLeases
 
 
@@ -197,7 +198,8 @@ async def test_with_leases_any_host_works_that_gets_the_volumes(volumes: Volumes
     lease = Lease(lockspace=volumes.domain, name=target, path=f"{volumes.path(other, target)}.lease", offset=0)
     await lend(host, volumes.pool, volumes.domain, [lease])
     stranger = SimulatedLeases(host.leases.board)
-    await stranger.join(space(volumes.domain), 2)
+    domain = host.repository.find(volumes.domain)
+    await stranger.join(lockspace(domain.directory, domain.metadata()), 2)
     await stranger.acquire(lease, 2)
     before = await volumes.dump()
     with pytest.raises(AcquireLockFailure, match="host 2 holds it"):
@@ -209,15 +211,12 @@ async def test_with_leases_any_host_works_that_gets_the_volumes(volumes: Volumes
     assert (await host.leases.state(lease)).version == 2
 
 
-def space(domain: str) -> Lockspace:
-    return Lockspace(name=domain, path="/ids")
-
-
 async def lend(host: MemoryHost, pool_id: str, domain: str, leases: list[Lease]) -> None:
     """Let the pool be one with leases, and this host not in charge of it."""
-    await host.leases.format_lockspace(space(domain))
-    await host.leases.join(space(domain), 1)
     for lease in leases:
         await host.leases.format_lease(lease)
     pool = host.repository.connected(pool_id)
-    await host.repository.connect_pool(replace(pool, leases=True, in_charge=False))
+    host.repository.drop_charge(pool_id)
+    await host.repository.connect_pool(replace(pool, leases=True))
+    host.storage.host_ids.join(domain, 1)
+    await host.storage.host_ids.wait(domain, 1)

@@ -10,7 +10,8 @@ import pytest
 
 from harness.memory_host import MemoryHost
 from vdsm.contract.errors_storage import AcquireHostIdFailure
-from vdsm.core.storage.host_ids import HostIds, space_of
+from vdsm.core.storage.domain_leases import lockspace
+from vdsm.core.storage.host_ids import HostIds
 from vdsm.drivers.simulated.leases import SimulatedLeases
 
 
@@ -18,13 +19,13 @@ from vdsm.drivers.simulated.leases import SimulatedLeases
 async def domain_id(host: MemoryHost) -> str:
     """A domain with a lockspace."""
     (domain,) = host.repository
-    await host.leases.format_lockspace(space_of(domain))
+    await host.leases.format_lockspace(lockspace(domain.directory, domain.metadata()))
     return domain.id
 
 
 @pytest.fixture
 async def ids(host: MemoryHost) -> AsyncIterator[HostIds]:
-    made = HostIds(host.leases, host.repository)
+    made = HostIds(host.leases, host.repository, look_s=0.05)
     yield made
     await made.close()
 
@@ -60,9 +61,10 @@ async def test_it_is_taken_again_when_it_was_lost(host: MemoryHost, ids: HostIds
 async def test_another_has_it(host: MemoryHost, ids: HostIds, domain_id: str) -> None:
     (domain,) = host.repository
     other = SimulatedLeases(host.leases.board)
-    await other.join(space_of(domain), 1)
+    space = lockspace(domain.directory, domain.metadata())
+    await other.join(space, 1)
     ids.join(domain_id, 1)
     with pytest.raises(AcquireHostIdFailure, match="another host has it"):
         await ids.wait(domain_id, 1, seconds=0.2)
-    await other.leave(space_of(domain), 1)
+    await other.leave(space, 1)
     await ids.wait(domain_id, 1)

@@ -7,6 +7,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,6 @@ from vdsm.contract.events import StorageStatus
 from vdsm.contract.host_stats import StorageDomainVitals
 from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import BLANK
-from vdsm.core.storage.host_ids import space_of
 from vdsm.drivers.simulated.faults import Fault
 
 FAST_S = 0.02
@@ -36,9 +36,13 @@ AWAY = "/data-center/mnt/server:_export"
 class Pair:
     """A host with two local domains and one from a server, which it looks at all the time."""
 
-    def __init__(self) -> None:
-        self.host = MemoryHost(None, monitor_s=FAST_S)
-        self.ids: dict[str, str] = {}
+    def __init__(self, state: Path | None = None, before: Pair | None = None) -> None:
+        """`before`: the host of which this is the next daemon."""
+        kept: dict[str, Any] = {}
+        if before is not None:
+            kept = {"tree": before.host.tree, "mounts": before.host.mounts, "leases": before.host.leases}
+        self.host: MemoryHost = MemoryHost(state, **kept, monitor_s=FAST_S)
+        self.ids: dict[str, str] = before.ids if before else {}
 
     async def open(self) -> None:
         await self.host.open()
@@ -237,7 +241,6 @@ async def test_a_domain_that_another_host_has_made_is_found(pair: Pair) -> None:
 
 async def test_a_host_id_is_taken_and_given_up(pair: Pair) -> None:
     shared = pair.ids[SHARED]
-    await pair.host.leases.format_lockspace(space_of(pair.host.repository.find(shared)))
     assert not (await pair.vitals(SHARED)).acquired
     await pair.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
     await pair.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
@@ -249,6 +252,25 @@ async def test_a_host_id_is_taken_and_given_up(pair: Pair) -> None:
     await pair.host.call(host.stop_monitoring_domain, sdUUID=shared)
     assert not (await pair.vitals(SHARED)).acquired
     assert (await pair.vitals(SHARED)).valid, "its storage is watched all the same"
+
+
+async def test_a_host_id_is_taken_again_by_the_next_daemon(tmp_path: Path) -> None:
+    before = Pair(tmp_path)
+    await before.open()
+    shared = before.ids[SHARED]
+    await before.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=7)
+    await before.until(SHARED, lambda row: row.acquired)
+    await before.host.close()
+    after = Pair(tmp_path, before)
+    await after.host.open()
+    await after.until(SHARED, lambda row: row.acquired)
+    await after.host.call(host.stop_monitoring_domain, sdUUID=shared)
+    await after.host.close()
+    last = Pair(tmp_path, after)
+    await last.host.open()
+    await last.rounds(SHARED)
+    assert not (await last.vitals(SHARED)).acquired
+    await last.host.close()
 
 
 async def test_monitoring_of_a_domain_without_leases_changes_nothing(pair: Pair) -> None:

@@ -10,13 +10,15 @@ import pytest
 
 from harness.data_center import SD, SD2, DataCenter, Made, MiB
 from vdsm.contract import disk, image, storage_domain, task, volume
-from vdsm.contract.errors import ObjectBusy
+from vdsm.contract import host as host_verbs
+from vdsm.contract.errors import CannotCreateVM, ObjectBusy
 from vdsm.contract.errors_domains import (
     CannotCloneVolume,
     CannotDeleteSharedVolume,
     DiskUnusable,
     VolumeNonWritable,
 )
+from vdsm.contract.errors_storage import TicketRefused
 from vdsm.contract.storage_words import BLANK, VolumeRole, VolumeStatus
 from vdsm.contract.task import State
 
@@ -114,6 +116,13 @@ async def test_a_template_is_not_written_to(center: DataCenter) -> None:
         await center.call(volume.extend_size, **source.where, volumeID=source.volumes[0], newSize=32 * MiB)
     with pytest.raises(CannotCloneVolume, match="another image"):
         await center.volume(source)
+    with pytest.raises(CannotCreateVM, match="is a template"):
+        await center.host.create("a", disks=[{"path": source.id}])
+    ticket = {"uuid": BLANK, "size": 16 * MiB, "timeout": 300, "url": f"file://{source.path(0)}"}
+    with pytest.raises(TicketRefused, match="is a template"):
+        await center.call(host_verbs.add_image_ticket, ticket={**ticket, "ops": ["read", "write"]})
+    await center.call(host_verbs.add_image_ticket, ticket={**ticket, "ops": ["read"]})
+    await center.host.create("b", disks=[{"path": source.id, "readOnly": True}])
 
 
 async def test_a_templates_description_is_the_same_everywhere(center: DataCenter) -> None:

@@ -15,10 +15,10 @@ from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
-from vdsm.contract.image import PreparedImageInfo
+from vdsm.contract.image import ImageMoveOperation, PreparedImageInfo, SyncType
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
-from vdsm.contract.sdm import CopyDataEndpoint, SubchainInfo
+from vdsm.contract.sdm import CopyDataDIVEndpoint, CopyDataEndpoint, Qcow2Attributes, SubchainInfo, VolumeAttributes
 from vdsm.contract.storage import Finding, StorageSummary
 from vdsm.contract.storage_domain import (
     StorageDomainDump,
@@ -42,6 +42,7 @@ from vdsm.contract.storage_words import (
     VolumeAllocation,
     VolumeFormat,
     VolumeLegality,
+    VolumeRole,
 )
 from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStatus
 from vdsm.contract.token import NewToken, TokenInfo
@@ -104,6 +105,12 @@ class SdmNoun:
         legal: bool = ...,
     ) -> None: ...
     def merge(self, job_id: str, subchain_info: SubchainInfo, merge_bitmaps: bool = ...) -> None: ...
+    def update_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint, vol_attr: VolumeAttributes) -> None: ...
+    def amend_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint, qcow2_attr: Qcow2Attributes) -> None: ...
+    def sparsify_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> None: ...
+    def add_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> None: ...
+    def remove_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> None: ...
+    def clear_bitmaps(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> None: ...
 
 class Storage_poolNoun:
     def connect_storage_server(
@@ -253,6 +260,41 @@ class ImageNoun:
     def reconcile_volume_chain(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
     ) -> builtins.list[str]: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
+    def clone_structure(self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str) -> None: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
+    ) -> None: ...
+    def receive(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
+    def send(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...
@@ -425,6 +467,23 @@ class VolumeNoun:
     ) -> VolumeMeasureResult: ...
     def verify_untrusted(self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
     def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> None: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> None: ...
 
 class Nouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -490,6 +549,12 @@ class PlanSdmNoun:
         legal: bool = ...,
     ) -> Plan: ...
     def merge(self, job_id: str, subchain_info: SubchainInfo, merge_bitmaps: bool = ...) -> Plan: ...
+    def update_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint, vol_attr: VolumeAttributes) -> Plan: ...
+    def amend_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint, qcow2_attr: Qcow2Attributes) -> Plan: ...
+    def sparsify_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> Plan: ...
+    def add_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> Plan: ...
+    def remove_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> Plan: ...
+    def clear_bitmaps(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> Plan: ...
 
 class PlanStorage_poolNoun:
     def connect_storage_server(
@@ -600,6 +665,21 @@ class PlanImageNoun:
     ) -> Plan: ...
     def reconcile_volume_chain(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, leaf_volume_id: str
+    ) -> Plan: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
+    def clone_structure(self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str) -> Plan: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> Plan: ...
 
 class PlanNbdNoun:
@@ -739,6 +819,23 @@ class PlanVolumeNoun:
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
     ) -> Plan: ...
     def teardown(self, storagedomain_id: str, image_id: str, volume_id: str) -> Plan: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Plan: ...
 
 class PlanNouns:
     def _do(self, verb: AnyVerb, *args: Any, **kwargs: Any) -> Any: ...
@@ -798,6 +895,16 @@ class OutcomeSdmNoun:
         legal: bool = ...,
     ) -> Outcome[None]: ...
     def merge(self, job_id: str, subchain_info: SubchainInfo, merge_bitmaps: bool = ...) -> Outcome[None]: ...
+    def update_volume(
+        self, job_id: str, vol_info: CopyDataDIVEndpoint, vol_attr: VolumeAttributes
+    ) -> Outcome[None]: ...
+    def amend_volume(
+        self, job_id: str, vol_info: CopyDataDIVEndpoint, qcow2_attr: Qcow2Attributes
+    ) -> Outcome[None]: ...
+    def sparsify_volume(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> Outcome[None]: ...
+    def add_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> Outcome[None]: ...
+    def remove_bitmap(self, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> Outcome[None]: ...
+    def clear_bitmaps(self, job_id: str, vol_info: CopyDataDIVEndpoint) -> Outcome[None]: ...
 
 class OutcomeStorage_poolNoun:
     def create(
@@ -863,6 +970,23 @@ class OutcomeImageNoun:
         post_zero: bool = ...,
         force: bool = ...,
         discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def move(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        dst_sd_id: str,
+        operation: ImageMoveOperation,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
+    ) -> Outcome[None]: ...
+    def clone_structure(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str
+    ) -> Outcome[None]: ...
+    def sync_data(
+        self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> Outcome[None]: ...
 
 class OutcomeStorage_domainNoun:
@@ -966,6 +1090,23 @@ class OutcomeVolumeNoun:
     ) -> Outcome[None]: ...
     def extend_size(
         self, storagepool_id: str, storagedomain_id: str, image_id: str, volume_id: str, new_size: int
+    ) -> Outcome[None]: ...
+    def copy(
+        self,
+        volume_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        dst_sd_id: str,
+        dst_image_id: str,
+        dst_volume_id: str,
+        desc: str = ...,
+        vol_type: VolumeRole = ...,
+        vol_format: VolumeFormat | None = ...,
+        preallocate: VolumeAllocation | None = ...,
+        post_zero: bool = ...,
+        force: bool = ...,
+        discard: bool = ...,
     ) -> Outcome[None]: ...
 
 class OutcomeNouns:

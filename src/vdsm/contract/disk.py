@@ -35,7 +35,17 @@ UploadSize = Annotated[
 ]
 
 _STORAGE = (ed.StorageUnusable, es.StorageBroken, es.PathEscapes, e.DeadlineExceeded, e.TooBusy)
-_CHANGES = (*_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable)
+_CHANGES = (
+    *_STORAGE, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ClusterLockInitError, es.LockManagerUnavailable,
+    ed.SpmStatusError, e.ObjectBusy, e.StateUnavailable,
+)  # fmt: skip
+
+
+class DataExtent(Output, frozen=True, kw_only=True):
+    """A part of a file that has data."""
+
+    start: Bytes
+    length: Bytes
 
 
 class DiskTransfer(Output, frozen=True, kw_only=True):
@@ -51,6 +61,7 @@ class DiskTransfer(Output, frozen=True, kw_only=True):
     port: int
     tls: bool
     fingerprint: str  # SHA-256 of the certificate there, in hexadecimal; empty without TLS
+    data: list[DataExtent] | None = None  # of a download: in order; between them the file is nothing but zeros
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):

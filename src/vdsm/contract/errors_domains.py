@@ -189,6 +189,11 @@ class SpmStartError(Problem):
     hint = "Only one host may change a pool; leases see to that, or there is only one host."
 
 
+class SpmStopError(Problem):
+    code, status, retryable, text = 653, 409, True, "{count} operations still change storage pool {pool}"
+    hint = "Wait until they are done, or stop their tasks."
+
+
 class IsSpm(Problem):
     code, status, text = 656, 409, "this host is in charge of storage pool {pool}"
     hint = "Give that up first: StoragePool.spmStop."
@@ -220,6 +225,21 @@ class VolumeImageHasChildren(Problem):
 class CannotDeleteSharedVolume(Problem):
     code, status, text = 223, 409, "volume {volume} is a template that image {image} goes on from"
     hint = "Delete the images that go on from it first; the link to it in such an image goes with that image."
+
+
+class OverwriteImageError(Problem):
+    code, status, text = 265, 409, "there is an image {image} in storage domain {domain} already"
+    hint = "Delete that one first: nothing is ever written over."
+
+
+class MoveImageError(Problem):
+    code, status, text = 253, 409, "image {image} stays in storage domain {domain}: {reason}"
+    hint = "Nothing was lost: `vdsmsh disk list` shows where it is."
+
+
+class CouldNotValidateTemplateOnTargetDomain(Problem):
+    code, status, text = 263, 409, "storage domain {domain} does not have the template {volume} of image {image}"
+    hint = "Copy the template there first: Volume.copy with the same ids and the role SHARED."
 
 
 class VolumeNonWritable(Problem):
@@ -265,3 +285,13 @@ class SharedVolumeNonWritable(Problem):
 class UnexpectedVolumeState(Problem):
     code, status, text = 922, 409, "volume {volume} is not in the state for this: {reason}"
     hint = "A merge is StoragePool.prepareMerge, SDM.merge, StoragePool.finalizeMerge, Image.deleteVolumes."
+
+
+class InvalidVolumeUpdate(Problem):
+    code, status, text = 235, 422, "volume {volume} cannot become that: {reason}"
+    hint = "A LEAF without a parent can become SHARED, a template; other roles follow from the chain."
+
+
+class IncorrectFormat(Problem):
+    code, status, text = 202, 409, "volume {volume} is {format}, and this is for COW volumes"
+    hint = "Copy it into a COW volume first: SDM.copy_data."

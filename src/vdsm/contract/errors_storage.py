@@ -61,6 +61,16 @@ class BitmapDoesNotExist(Problem):
     hint = "Take a full backup, which begins a new one."
 
 
+class AddBitmapError(Problem):
+    code, status, text = 1620, 409, "{file} cannot record changes as {bitmap}: {reason}"
+    hint = "`qemu-img info` shows the bitmaps of an image; a raw one has none."
+
+
+class ToolMissing(Problem):
+    code, status, text = 10612, 501, "this host has no {tool}"
+    hint = "Install the package it comes in: `apt install {package}` on Debian."
+
+
 # ---- mounts ----------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +122,11 @@ class ReleaseLockFailure(Problem):
     hint = "sanlock's log (/var/log/sanlock.log) has more."
 
 
+class SanlockLVBError(Problem):
+    code, status, text = 703, 500, "the value of the lease {lease} could not be written: {reason}"
+    hint = "sanlock's log (/var/log/sanlock.log) has more."
+
+
 class SanlockInquireError(Problem):
     code, status, text = 704, 500, "the lease {lease} could not be read: {reason}"
     hint = "Check that the file is there and holds leases: `sanlock direct dump FILE`."
@@ -133,3 +148,13 @@ class TicketRefused(Problem):
 class ImageDaemonError(Problem):
     code, status, retryable, text = 482, 503, True, "ovirt-imageio does not answer: {reason}"
     hint = "vdsm starts it again by itself; its log says why it ended."
+
+
+class StreamCutShort(Problem):
+    code, status, text = 10642, 400, "the stream ended after {got} of {size} bytes"
+    hint = "Send or read it again from its beginning."
+
+
+class BeyondVolume(Problem):
+    code, status, text = 10643, 416, "volume {volume} has {size} bytes, fewer than {wanted}"
+    hint = "Ask for the bytes from 0 to at most {size} minus 1."

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import msgspec
 
-from .storage_words import DomainId, ImageId
+from .storage_words import DomainId, ImageId, PoolId
 from .types import EventId, Output, TaskId, UnixTime, VmId
 
 
@@ -22,7 +22,7 @@ class Severity(enum.StrEnum):
     ERROR = "error"
 
 
-_SUBJECTS = ("vm_id", "task_id", "disk_id", "storage_id")
+_SUBJECTS = ("vm_id", "task_id", "disk_id", "storage_id", "pool_id")
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type"):
@@ -106,6 +106,14 @@ class StorageStatus(Event, frozen=True, kw_only=True, tag="Storage_status"):
     storage_name: str
     status: str  # active, read-only, unusable, gone
     reason: str = ""
+
+
+class PoolStatus(Event, frozen=True, kw_only=True, tag="Pool_status"):
+    """This host took charge of a storage pool, gave it up, or lost it."""
+
+    pool_id: PoolId
+    in_charge: bool
+    reason: str = ""  # why it is not; empty when it gave it up
 
 
 class EventsLost(Event, frozen=True, kw_only=True, tag="Journal_lost"):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 from msgspec import Meta
@@ -11,10 +12,10 @@ from . import errors as e
 from . import errors_domains as ed
 from . import errors_storage as es
 from . import events as ev
-from ._verb import Kind, Wire, verb
+from ._verb import ByteStream, ChosenTaskId, Kind, Wire, verb
 from .access import Privilege
-from .storage_words import DomainId, ImageId, PoolId, VolumeId
-from .types import Output
+from .storage_words import LARGEST_VOLUME, DomainId, ImageId, PoolId, VolumeId
+from .types import Output, TaskId
 
 NOUN = "Image"
 
@@ -25,6 +26,24 @@ _READS = (
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.ObjectBusy, e.StateUnavailable,
 )  # fmt: skip
+
+
+class ImageMoveOperation(enum.StrEnum):
+    """Whether the source stays."""
+
+    COPY = "COPY"
+    MOVE = "MOVE"
+
+
+class SyncType(enum.StrEnum):
+    """Which of an image's volumes: all, all but the one that is written to, or that alone."""
+
+    ALL = "ALL"
+    INTERNAL = "INTERNAL"
+    LEAF = "LEAF"
+
+
+StreamSize = Annotated[int, Meta(ge=1, le=2 * LARGEST_VOLUME, description="Bytes.")]
 
 
 class PreparedImageInfo(Output, frozen=True, kw_only=True):
@@ -122,4 +141,111 @@ def reconcile_volume_chain(
 
     The base comes first. Volumes that are in the chain no more are marked ILLEGAL: delete them. A machine may be
     writing meanwhile.
+    """
+
+
+_COPIES = (
+    *_CHANGES, ed.ImagesNotSupportedError, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, ed.CannotCopyVolume,
+    ed.GenerationMismatch, es.DestinationVolumeTooSmall, es.FileMissing, es.ImageOperationFailed,
+    es.ImageVerificationError, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams,
+    e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/move",
+    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain,
+            ed.CannotDeleteSharedVolume),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def move(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+    operation: ImageMoveOperation,
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Copy an image with all its volumes to another domain of the pool; with MOVE the source goes once that is done.
+
+    Its ids stay. A template it goes on from must be in the other domain. No machine may have it. What is there is never
+    written over, also with `force`.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/clone-structure",
+    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def clone_structure(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+) -> None:
+    """Make an image's volumes in another domain of the pool, without their data, and ILLEGAL until those are there.
+
+    A machine may be using the image.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/sync-data",
+    raises=_COPIES,
+)  # fmt: skip
+def sync_data(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+    sync_type: SyncType,
+) -> None:
+    """Copy the data of an image's volumes into those that `Image.cloneStructure` made; these are LEGAL then.
+
+    With INTERNAL a machine may be using the image: it writes to the last volume alone.
+    """
+
+
+@verb(
+    kind=Kind.STREAM, needs=Privilege.STORAGE_DISKS, since="1.0", http="GET /images/{image_id}/receive",
+    raises=(*_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.DestinationVolumeTooSmall,
+            es.StreamCutShort, es.ImageVerificationError, es.AcquireLockFailure, e.JobExists,
+            e.HypervisorUnavailable),
+)  # fmt: skip
+def receive(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    size: StreamSize,
+    volume_id: VolumeId | None = None,
+    *,
+    task_id: Annotated[TaskId | None, ChosenTaskId()] = None,
+) -> ByteStream:
+    """Take a volume's data from its first byte on: `size` bytes, in the volume's format. Without `volumeID` the last.
+
+    A task goes on behind the stream, with the id that the caller chose; the stream ends when all is on the disk. From
+    the first byte on, until all came and was verified, the volume is ILLEGAL. A raw one keeps what lies beyond `size`.
+    """
+
+
+@verb(
+    kind=Kind.STREAM, needs=Privilege.STORAGE_DISKS, since="1.0", http="GET /images/{image_id}/send",
+    raises=(*_READS, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.BeyondVolume, es.StreamCutShort,
+            ed.SpmStatusError, e.JobExists, e.ObjectBusy, e.StateUnavailable, e.HypervisorUnavailable),
+)  # fmt: skip
+def send(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    size: StreamSize,
+    volume_id: VolumeId | None = None,
+    *,
+    task_id: Annotated[TaskId | None, ChosenTaskId()] = None,
+) -> ByteStream:
+    """Give the first `size` bytes of a volume's file, in the volume's format. Without `volumeID` of the image's last.
+
+    A task goes on behind the stream, with the id that the caller chose.
     """

@@ -26,6 +26,11 @@ _FILES = (
 )  # fmt: skip
 _CHANGES = (*_FILES, e.ObjectBusy, e.StateUnavailable, ed.StoragePathRefused)
 
+_LEASES = (
+    es.ClusterLockInitError, es.AcquireHostIdFailure, es.AcquireLockFailure, es.SanlockInquireError,
+    es.LockManagerUnavailable, ed.SpmStartError,
+)  # fmt: skip
+
 StorageName = Annotated[
     str,
     Meta(
@@ -90,20 +95,21 @@ def check(storage_id: DomainId) -> list[Finding]:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /storage",
-    raises=(*_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainNotEmpty), emits=(ev.StorageStatus,),
+    raises=(*_CHANGES, *_LEASES, ed.StorageDomainAlreadyExists, ed.StorageDomainNotEmpty),
+    emits=(ev.StorageStatus, ev.PoolStatus),
 )  # fmt: skip
 def init(path: HostPath, *, name: StorageName | None = None) -> StorageSummary:
     """Make a local directory a storage domain, in a pool of its own with this host in charge.
 
     The directory is made if it is missing; what else lies in it is left alone. No other host may use it at the same
-    time: it has no leases. `name` defaults to the directory's.
+    time, unless `[storage] local_leases` is set on each: else it has no leases. `name` defaults to the directory's.
     """
 
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /storage/open",
-    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageDomainAlreadyExists, ed.StorageUnusable),
-    emits=(ev.StorageStatus,),
+    raises=(*_CHANGES, *_LEASES, ed.StorageDomainDoesNotExist, ed.StorageDomainAlreadyExists, ed.StorageUnusable),
+    emits=(ev.StorageStatus, ev.PoolStatus),
 )  # fmt: skip
 def open_(path: HostPath) -> StorageSummary:
     """Take up the storage domain that lies in a local directory, with this host in charge.
@@ -114,8 +120,11 @@ def open_(path: HostPath) -> StorageSummary:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /storage/{storage_id}/close",
-    raises=(*_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageInUse, e.HypervisorUnavailable),
-    emits=(ev.StorageStatus,),
+    raises=(
+        *_CHANGES, ed.StorageDomainDoesNotExist, ed.StorageInUse, e.HypervisorUnavailable, es.ReleaseLockFailure,
+        es.LockManagerUnavailable, ed.StorageUnusable,
+    ),
+    emits=(ev.StorageStatus, ev.PoolStatus),
 )  # fmt: skip
 def close(storage_id: DomainId) -> None:
     """Let go of a storage domain. Everything in it stays, for `Storage.open`."""

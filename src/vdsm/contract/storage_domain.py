@@ -40,6 +40,7 @@ _FILES = (
 )  # fmt: skip
 _KNOWN = (*_FILES, ed.StorageDomainDoesNotExist, ed.StorageUnusable)
 _CHANGES = (*_KNOWN, e.ObjectBusy, e.StateUnavailable)
+_LEASES = (es.ClusterLockInitError, es.AcquireHostIdFailure, es.LockManagerUnavailable)  # where there are some
 _POOLED = (*_CHANGES, ed.StoragePoolUnknown, ed.SpmStatusError, ed.StorageDomainNotInPool)
 
 
@@ -112,7 +113,7 @@ class StorageDomainDump(Output, frozen=True, kw_only=True):
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}",
     command="domain create",
     raises=(
-        *_CHANGES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
+        *_CHANGES, *_LEASES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
         ed.StorageDomainBlockSizeMismatch,
     ),
     emits=(ev.StorageStatus,),
@@ -149,7 +150,7 @@ def format(storagedomain_id: DomainId, auto_detach: bool = False) -> None:  # no
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/attach",
-    command="domain attach", raises=(*_POOLED, ed.StorageDomainAlreadyAttached),
+    command="domain attach", raises=(*_POOLED, *_LEASES, ed.StorageDomainAlreadyAttached),
 )  # fmt: skip
 def attach(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
     """Let a domain belong to a pool; one of disc images (Iso) may belong to several."""
@@ -176,7 +177,7 @@ def detach(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/activate",
-    command="domain activate", raises=_POOLED,
+    command="domain activate", raises=(*_POOLED, *_LEASES),
 )  # fmt: skip
 def activate(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
     """Let an attached domain be used. Active already is fine."""

@@ -27,6 +27,11 @@ _FILES = (
     e.DeadlineExceeded, e.TooBusy,
 )  # fmt: skip
 _CHANGES = (*_FILES, e.ObjectBusy, e.StateUnavailable, ed.StorageDomainDoesNotExist, ed.StorageUnusable)
+_LEASES = (es.ClusterLockInitError, es.AcquireHostIdFailure, es.LockManagerUnavailable)  # where there are some
+_HOLDER = (
+    ed.StoragePoolUnknown, ed.StorageDomainDoesNotExist, ed.StorageUnusable, es.SanlockInquireError,
+    es.LockManagerUnavailable, e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
 _POOL = (*_CHANGES, ed.StoragePoolUnknown)
 
 MasterId = Annotated[DomainId, Wire("masterSdUUID")]
@@ -164,7 +169,8 @@ def disconnect_storage_server(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}",
-    command="pool create", raises=(*_CHANGES, ed.StoragePoolAlreadyExists, ed.StorageDomainAlreadyAttached),
+    command="pool create",
+    raises=(*_CHANGES, *_LEASES, ed.StoragePoolAlreadyExists, ed.StorageDomainAlreadyAttached),
 )  # fmt: skip
 def create(
     storagepool_id: PoolId,
@@ -182,7 +188,7 @@ def create(
 
 @verb(
     kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/connect",
-    command="pool connect", raises=(*_CHANGES, ed.StoragePoolMasterNotFound, ed.StoragePoolWrongMaster),
+    command="pool connect", raises=(*_CHANGES, *_LEASES, ed.StoragePoolMasterNotFound, ed.StoragePoolWrongMaster),
 )  # fmt: skip
 def connect(
     storagepool_id: PoolId,
@@ -192,7 +198,10 @@ def connect(
     master_version: MasterVersion,
     domain_dict: dict[DomainId, StorageDomainStatus] | None = None,
 ) -> None:
-    """Use a pool, from now on and after each restart. Connected already is fine: then its domains are what counts."""
+    """Use a pool, from now on and after each restart. Connected already is fine: then its domains are what counts.
+
+    In domains with leases this host's id is taken in the background, which takes up to some minutes.
+    """
 
 
 @verb(
@@ -205,7 +214,12 @@ def disconnect(storagepool_id: PoolId, host_id: HostId, scsi_key: Text, *, remov
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/destroy",
-    command="pool destroy", raises=(*_POOL, ed.SpmStatusError, ed.StorageInUse, e.HypervisorUnavailable),
+    command="pool destroy",
+    raises=(
+        *_POOL, ed.SpmStatusError, ed.StorageInUse, e.HypervisorUnavailable, es.ReleaseLockFailure,
+        es.LockManagerUnavailable,
+    ),
+    emits=(ev.PoolStatus,),
 )  # fmt: skip
 def destroy(storagepool_id: PoolId, host_id: HostId, scsi_key: Text) -> None:
     """Take a pool apart: its domains belong to none afterwards. What is in them stays."""
@@ -213,7 +227,7 @@ def destroy(storagepool_id: PoolId, host_id: HostId, scsi_key: Text) -> None:
 
 @verb(
     kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /pools/{storagepool_id}",
-    command="pool info", raises=(ed.StoragePoolUnknown,),
+    command="pool info", raises=_HOLDER,
 )  # fmt: skip
 def get_info(storagepool_id: PoolId) -> StoragePoolFullInfo:
     """A pool and its domains."""
@@ -221,15 +235,17 @@ def get_info(storagepool_id: PoolId) -> StoragePoolFullInfo:
 
 @verb(
     kind=Kind.QUERY, needs=Privilege.STORAGE_READ, since="1.0", http="GET /pools/{storagepool_id}/spm",
-    command="pool spm", raises=(ed.StoragePoolUnknown,),
+    command="pool spm", raises=_HOLDER,
 )  # fmt: skip
 def get_spm_status(storagepool_id: PoolId) -> SpmStatus:
-    """Whether this host is in charge of a pool."""
+    """Whether this host is in charge of a pool, and which host is: where there are leases the storage says so."""
 
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/spm/start",
-    command="pool spm-start", raises=(*_POOL, ed.SpmStartError),
+    command="pool spm-start",
+    raises=(*_POOL, *_LEASES, ed.SpmStartError, es.AcquireLockFailure, es.SanlockInquireError),
+    emits=(ev.PoolStatus,),
 )  # fmt: skip
 def spm_start(
     storagepool_id: PoolId,
@@ -239,12 +255,16 @@ def spm_start(
     max_host_id: HostId = 250,
     dom_version: Annotated[int, Meta(ge=0, le=5)] = 5,
 ) -> None:
-    """Take charge of a pool. Of one of local directories, which has no leases, this is only this host's word."""
+    """Take charge of a pool: with leases, once this host's id is taken, for which it waits up to 180 s, and the lease.
+
+    Of one of local directories, which has no leases unless the configuration says so, this is only this host's word.
+    """
 
 
 @verb(
     kind=Kind.ACTION, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/spm/stop",
-    command="pool spm-stop", raises=_POOL,
+    command="pool spm-stop",
+    raises=(*_POOL, ed.SpmStopError, es.ReleaseLockFailure, es.LockManagerUnavailable), emits=(ev.PoolStatus,),
 )  # fmt: skip
 def spm_stop(storagepool_id: PoolId) -> None:
     """Give up charge of a pool. Not in charge is fine."""

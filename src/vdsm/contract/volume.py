@@ -38,7 +38,7 @@ _READS = (
 )  # fmt: skip
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ImageOperationFailed,
-    es.ImageVerificationError, e.ObjectBusy, e.StateUnavailable,
+    es.ImageVerificationError, es.ClusterLockInitError, es.LockManagerUnavailable, e.ObjectBusy, e.StateUnavailable,
 )  # fmt: skip
 
 
@@ -269,3 +269,34 @@ def verify_untrusted(
 )  # fmt: skip
 def teardown(storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId) -> None:
     """Let a volume that was read in be used no more. On files there is nothing to do but to see that it is there."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/copy",
+    raises=(*_CHANGES, *_IN_USE, es.FileMissing, es.DestinationVolumeTooSmall, es.AcquireLockFailure,
+            es.LockManagerUnavailable, ed.NoSuchDisk, ed.ImagesNotSupportedError, ed.OverwriteImageError,
+            ed.VolumeImageHasChildren, ed.CannotCopyVolume, ed.GenerationMismatch, e.InvalidParams),
+    emits=(ev.DiskCreated, ev.DiskRemoved),
+)  # fmt: skip
+def copy(
+    volume_id: VolumeId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    dst_sd_id: Annotated[DomainId, Wire("dstSdUUID")],
+    dst_image_id: Annotated[ImageId, Wire("dstImgUUID")],
+    dst_volume_id: Annotated[VolumeId, Wire("dstVolUUID")],
+    desc: Description = "",
+    vol_type: VolumeRole = VolumeRole.SHARED,
+    vol_format: VolumeFormat | None = None,
+    preallocate: VolumeAllocation | None = None,
+    post_zero: bool = False,
+    force: bool = False,
+    discard: bool = False,
+) -> None:
+    """Copy what a volume holds, with all it goes on from, into a new image of one volume: a template, or with LEAF a
+    disk.
+
+    `dstSdUUID` is a domain of the same pool; the blank id stands for the volume's own. Format and allocation are those
+    of the volume unless they are given. What is there is never written over, also with `force`.
+    """

@@ -29,10 +29,12 @@ class StepRow(msgspec.Struct, kw_only=True):
     do: OpRow
     undo: OpRow | None
     state: StepState = StepState.PENDING
+    weight: float = 1.0
 
     @staticmethod
     def of(step: Step) -> StepRow:
-        return StepRow(title=step.title, do=step.do.row(), undo=step.undo.row() if step.undo else None)
+        undo = step.undo.row() if step.undo else None
+        return StepRow(title=step.title, do=step.do.row(), undo=undo, weight=step.weight)
 
     @staticmethod
     def titled(step: Step) -> StepRow:
@@ -62,8 +64,9 @@ class TaskRow(msgspec.Struct, kw_only=True):
         """Percent."""
         if self.state is State.DONE or not self.steps:
             return 100.0
-        done = sum(step.state is StepState.DONE for step in self.steps)
-        return round(100 * min(done + self.fraction, len(self.steps)) / len(self.steps), 1)
+        done = sum(step.weight for step in self.steps if step.state is StepState.DONE)
+        done += sum(self.fraction * step.weight for step in self.steps if step.state is StepState.RUNNING)
+        return round(100 * min(done / sum(step.weight for step in self.steps), 1), 1)
 
     @property
     def current(self) -> str:

@@ -9,6 +9,7 @@ follow two rules for operations: doing one twice equals doing it once, and undoi
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import types
@@ -18,6 +19,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 import msgspec
+
+from vdsm.contract.errors import Problem
 
 P = typing.ParamSpec("P")
 R = typing.TypeVar("R")
@@ -30,6 +33,36 @@ def report(fraction: float) -> None:
     """Called by an operation that takes long: how much of it is done, from 0 to 1."""
     if sink := _progress.get(None):
         sink(min(max(fraction, 0.0), 1.0))
+
+
+class Work:
+    """An operation under way, for whoever may have to take the ground from under it."""
+
+    def __init__(self) -> None:
+        self.problem: Problem | None = None
+        self.over = False
+        self._task = asyncio.current_task()
+
+    def end(self, problem: Problem) -> None:
+        """At the next point where it waits it ends, and fails with this problem. Ended already is fine."""
+        if self._task is not None and self.problem is None and not self.over:
+            self.problem = problem
+            self._task.cancel()
+
+    def taken_away(self) -> Problem | None:
+        """Why it was ended, if it was by `end` and by nobody else."""
+        self.over = True
+        if self._task is None or self.problem is None or self._task.uncancel():
+            return None
+        return self.problem
+
+
+_work: ContextVar[Work] = ContextVar("vdsm_work")
+
+
+def under_way() -> Work | None:
+    """Called by an operation: itself, to be put where it can be ended."""
+    return _work.get(None)
 
 
 class OpRow(msgspec.Struct, frozen=True):
@@ -87,11 +120,12 @@ def operation(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change. `undo` is None where nothing need or can be undone."""
+    """One change. `undo` is None where nothing need or can be undone; `weight` is its share of the whole's progress."""
 
     title: str
     do: Op[typing.Any]
     undo: Op[typing.Any] | None = None
+    weight: float = 1.0
 
 
 class Operations:
@@ -113,9 +147,16 @@ class Operations:
 
 
 async def perform(op: Op[R], progress: Callable[[float], None]) -> R:
-    """Run one operation, hearing what it says through `report`."""
-    mark = _progress.set(progress)
+    """Run one operation, hearing what it says through `report`. Raises what it raises, or what it was ended with."""
+    mark, working = _progress.set(progress), Work()
+    mark_work = _work.set(working)
     try:
         return await op.run()
+    except asyncio.CancelledError:
+        if (problem := working.taken_away()) is None:
+            raise
+        raise problem from None
     finally:
+        working.over = True
+        _work.reset(mark_work)
         _progress.reset(mark)

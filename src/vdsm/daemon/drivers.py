@@ -128,7 +128,7 @@ async def simulated(config: Config, machines: int) -> Drivers:
         SimulatedFiles(tree, faults),
         disks,
         SimulatedMounts(tree, faults),
-        SimulatedLeases(faults=faults),
+        SimulatedLeases(faults=faults, tree=tree),
         SimulatedTransfers(faults),
         SimulatedServers(disks, faults),
     )

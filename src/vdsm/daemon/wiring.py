@@ -153,7 +153,7 @@ class House:
     async def _able(self) -> None:
         """When what tasks need is there."""
         await self._table.loaded()
-        await self._storage.loaded()
+        await self._storage.able()
 
     async def count_start(self) -> int:
         """The number of this start of the daemon. Raises StateUnavailable."""

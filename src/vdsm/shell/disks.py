@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 
 from vdsm.client import address
 
 from . import names, show, units
 from .faults import OK, REFUSED, Fault, usage
-from .image_door import ImageDoor, checksum
+from .image_door import ImageDoor
+from .moving import BEHIND, LANES, fetch, same, send
 from .options import COMMON
 from .parse import Parser, add_common
 from .progress import Drawing
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
     from .session import Session
 
-CHUNK = 8 << 20
 QCOW2 = b"QFI\xfb"
 
 
@@ -34,6 +35,7 @@ def upload(session: Session, words: Sequence[str]) -> int:
     parser.add_argument("--name")
     parser.add_argument("--format", choices=("raw", "qcow2"))
     parser.add_argument("--storage")
+    parser.add_argument("--verify", action="store_const", const=True)
     add_common(parser, COMMON)
     given = {k: v for k, v in parser.read(words).items() if v is not None}
     try:
@@ -60,52 +62,16 @@ def _upload(session: Session, file: BinaryIO, given: dict[str, Any]) -> int:
     if transfer["format"] != kind or not length <= transfer["size"] < length + 4096:
         detail = f"disk {name} waits for another file: {transfer['size']} bytes of {transfer['format']}"
         raise Fault(REFUSED, {"detail": detail, "hint": "Delete it (`vdsmsh disk delete`), or give another --name."})
-    host = _host(session, given)
-    door, check = ImageDoor(transfer, host), ImageDoor({**transfer, "id": transfer["checkId"]}, host)
-    try:
-        _send(door, file, transfer, name)
-        _compare(check.checksum(), checksum(file, transfer["size"]), f"Delete {name} and upload it again.")
-    finally:
-        door.close()
-        check.close()
+    host, size = _host(session, given), int(transfer["size"])
+    at = max(int(transfer["transferred"]) - BEHIND, 0)
+    with _doors(transfer, host) as doors, _Progress(name, size) as drawing:
+        send(doors, file, at, size, drawing.at)
+    if at or given.get("verify"):
+        with _doors({**transfer, "id": transfer["checkId"]}, host) as doors:
+            _compare(doors[0], file, size, f"Delete {name} and upload it again.")
     made = session.ask("Disk.finishUpload", {"diskID": disk_id}, given)
     show.changed(session.index, "Disk.finishUpload", made, session.output(given), name)
     return OK
-
-
-def _send(door: ImageDoor, file: BinaryIO, transfer: Mapping[str, Any], name: str) -> None:
-    """In order from where it stopped: then what was sent is all there is before."""
-    drawing, at, size = _Progress(name, transfer["size"]), int(transfer["transferred"]), int(transfer["size"])
-    try:
-        for start, end, data in _extents(file, at, size):
-            while at < end:
-                part = min(CHUNK, end - at) if data else end - start
-                if data:
-                    file.seek(at)
-                    door.write(at, file.read(part))
-                else:
-                    door.zero(at, part)
-                at += part
-                drawing.at(at)
-        door.flush()
-    finally:
-        drawing.end()
-
-
-def _extents(file: BinaryIO, at: int, size: int) -> Iterator[tuple[int, int, bool]]:
-    """From `at` on: start, end, and whether there is data; what the file system knows of holes."""
-    length = os.fstat(file.fileno()).st_size
-    while at < min(length, size):
-        try:
-            data = os.lseek(file.fileno(), at, os.SEEK_DATA)
-        except OSError:  # ENXIO: only a hole is left
-            break
-        if data > at:
-            yield at, data, False
-        at = min(os.lseek(file.fileno(), data, os.SEEK_HOLE), size)
-        yield data, at, True
-    if at < size:
-        yield at, size, False
 
 
 def download(session: Session, words: Sequence[str]) -> int:
@@ -113,49 +79,36 @@ def download(session: Session, words: Sequence[str]) -> int:
     parser = Parser("vdsmsh disk download")
     parser.add_argument("disk", metavar="DISK")
     parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--verify", action="store_const", const=True)
     add_common(parser, COMMON)
     given = {k: v for k, v in parser.read(words).items() if v is not None}
     if os.path.exists(given["file"]):
         raise usage(f"{given['file']} exists already")
     disk_id = names.resolve(session, "disk", given["disk"], given)
     transfer = session.ask("Disk.startDownload", {"diskID": disk_id}, given)
-    door = ImageDoor(transfer, _host(session, given))
-    part = f"{given['file']}.part"
+    part, size = f"{given['file']}.part", int(transfer["size"])
+    extents = [(extent["start"], extent["start"] + extent["length"]) for extent in transfer["data"]]
     try:
-        with open(part, "r+b" if os.path.exists(part) else "w+b") as file:
-            _fetch(door, file, int(transfer["size"]), given["disk"])
-            _compare(door.checksum(), checksum(file, transfer["size"]), f"Remove {part} and download it again.")
+        with (
+            open(part, "r+b" if os.path.exists(part) else "w+b") as file,
+            _doors(transfer, _host(session, given)) as doors,
+        ):
+            at = max(min(os.fstat(file.fileno()).st_size, size) - BEHIND, 0)
+            with _Progress(given["disk"], size) as drawing:
+                fetch(doors, file, extents, at, size, drawing.at)
+            if at or given.get("verify"):
+                _compare(doors[0], file, size, f"Remove {part} and download it again.")
         os.rename(part, given["file"])
     except OSError as error:
         raise usage(f"{part}: {error.strerror}") from None
     finally:
-        door.close()
         session.ask("Host.remove_image_ticket", {"uuid": transfer["id"]}, given)
-    say(f"{given['file']}: {units.size(int(transfer['size']))} of {transfer['format']}")
+    say(f"{given['file']}: {units.size(size)} of {transfer['format']}")
     return OK
 
 
-def _fetch(door: ImageDoor, file: BinaryIO, size: int, name: str) -> None:
-    """The file grows as it comes; blocks of zeros stay holes."""
-    drawing, at = _Progress(name, size), min(file.seek(0, os.SEEK_END), size)
-    file.truncate(at)
-    try:
-        while at < size:
-            data = door.read(at, min(CHUNK, size - at))
-            for start in range(0, len(data), 65536):
-                block = data[start : start + 65536]
-                if block.count(0) != len(block):
-                    file.seek(at + start)
-                    file.write(block)
-            at += len(data)
-            file.truncate(at)
-            drawing.at(at)
-    finally:
-        drawing.end()
-
-
-def _compare(there: str, here: str, hint: str) -> None:
-    if there != here:
+def _compare(door: ImageDoor, file: BinaryIO, size: int, hint: str) -> None:
+    if not same(door, file, size):
         detail = "the disk and the file differ: one was changed on the way, or between two attempts"
         raise Fault(REFUSED, {"detail": detail, "hint": hint})
 
@@ -167,6 +120,16 @@ def _host(session: Session, given: Mapping[str, Any]) -> str:
     return "" if chosen.get("socket") or found.path else found.host
 
 
+@contextmanager
+def _doors(transfer: Mapping[str, Any], host: str) -> Iterator[list[ImageDoor]]:
+    doors = [ImageDoor(transfer, host) for _ in range(LANES)]
+    try:
+        yield doors
+    finally:
+        for door in doors:
+            door.close()
+
+
 class _Progress:
     def __init__(self, name: str, size: int) -> None:
         self._name, self._size = name, size
@@ -176,5 +139,8 @@ class _Progress:
         percent = 100 * done / self._size
         self._drawing.note(f"{self._drawing.bar(percent)} {percent:3.0f} %  {self._name}, {units.size(self._size)}")
 
-    def end(self) -> None:
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._drawing.end()

@@ -25,9 +25,11 @@ OWN = {
                "What happened so far, or with --follow what happens."),
     "host list": ("", "Every host on the bus at a glance: vdsmsh --bus ADDRESS host list"),
     "task watch": ("TASK", "Follow a task to its end."),
-    "disk upload": ("FILE [--name NAME] [--format raw|qcow2] [--storage STORAGE]",
-                    "Make a disk of an image file; again after an interruption, to go on."),
-    "disk download": ("DISK FILE", "Copy a disk to an image file; again after an interruption, to go on."),
+    "disk upload": ("FILE [--name NAME] [--format raw|qcow2] [--storage STORAGE] [--verify]",
+                    "Make a disk of an image file; again after an interruption, to go on. What went up in more than "
+                    "one attempt, and with --verify anything, is read again at both ends and compared."),
+    "disk download": ("DISK FILE [--verify]", "Copy a disk to an image file; again after an interruption, to go on. "
+                      "Verified as an upload is."),
     "call": ("VERB [NAME=TEXT | NAME:=JSON]...",
              "Call a verb by its API name: vdsmsh call VM.getStats vmID=web1"),
     "completion": ("bash|zsh", "A script that completes commands, options and names: "

@@ -52,7 +52,14 @@ class ImageDoor:
         self._patch({"op": "flush"})
 
     def read(self, offset: int, length: int) -> bytes:
-        return self._ask("GET", self._path, None, {"Range": f"bytes={offset}-{offset + length - 1}"})
+        data = bytearray(length)
+        self.read_into(memoryview(data), offset)
+        return bytes(data)
+
+    def read_into(self, room: memoryview, offset: int) -> None:
+        """As many bytes as there is room for."""
+        span = {"Range": f"bytes={offset}-{offset + len(room) - 1}"}
+        self._ask("GET", self._path, None, span, room)
 
     def checksum(self) -> str:
         return str(
@@ -66,14 +73,20 @@ class ImageDoor:
         self._ask("PATCH", self._path, json.dumps(words).encode(), {"Content-Type": "application/json"})
 
     def _ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        room: memoryview | None = None,
     ) -> bytes:
+        """The answer; with `room` it is put there, and must fill it."""
         try:
             if self._connection.sock is None:
                 self._connect()
             self._connection.request(method, path, body=body, headers=dict(headers or {}))
             answer = self._connection.getresponse()
-            data = answer.read()
+            data = answer.read() if room is None or answer.status >= 300 else _fill(room, answer)
         except (OSError, http.client.HTTPException) as error:
             raise unreachable(self._where, str(error) or type(error).__name__) from None
         if answer.status >= 300:
@@ -88,6 +101,15 @@ class ImageDoor:
             if hashlib.sha256(shown).hexdigest() != self._fingerprint:
                 self._connection.close()
                 raise unreachable(self._where, "its certificate is not the one the daemon told of")
+
+
+def _fill(room: memoryview, answer: http.client.HTTPResponse) -> bytes:
+    """Returns what does not fit, which is nothing. Raises IncompleteRead."""
+    while room:
+        if not (got := answer.readinto(room)):
+            raise http.client.IncompleteRead(b"", len(room))
+        room = room[got:]
+    return answer.read()
 
 
 def checksum(file: BinaryIO, length: int) -> str:

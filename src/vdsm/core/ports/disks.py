@@ -148,6 +148,9 @@ class DiskImages(Protocol):
 
     async def amend(self, image: Image, *, compat: str) -> None: ...
 
+    async def sparsify(self, image: Image) -> None:
+        """Give back what the file systems in it do not use; the image has no backing file. Raises ToolMissing."""
+
     async def add_bitmap(self, image: Image, name: str, *, granularity: int = 0, enabled: bool = True) -> None:
         """`granularity` 0: QEMU's default."""
 

@@ -44,6 +44,13 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool = False
 
 
+class Extent(msgspec.Struct, frozen=True, array_like=True):
+    """A part of a file, in bytes."""
+
+    start: int
+    length: int
+
+
 class Files(Protocol):
     async def read(self, root: str, path: str, *, most: int = 1 << 20) -> bytes:
         """The whole file. StorageBroken when it is longer than `most`."""
@@ -71,6 +78,12 @@ class Files(Protocol):
 
     async def status(self, root: str, path: str = "") -> FileStatus: ...
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        """Of many files in one call; None for one that is missing."""
+
+    async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
+        """Where a file has data, in order; between is nothing but zeros. Beyond `most` of them all counts as data."""
+
     async def names(self, root: str, path: str = "") -> Sequence[str]:
         """What a directory holds, sorted."""
 
@@ -90,6 +103,9 @@ class Files(Protocol):
 
     async def remove(self, root: str, path: str) -> bool:
         """A file, a link, or a directory with all below it; no link is followed. False: there was none."""
+
+    async def real_path(self, root: str) -> str:
+        """Where a directory, which may not be there, really is: without symbolic links."""
 
     async def space(self, root: str) -> Space: ...
 

@@ -43,10 +43,13 @@ class Leases(Protocol):
         """Call `lost` on the event loop when leases that were held are not any more: all work under them must stop."""
 
     async def format_lockspace(self, space: Lockspace, *, io_timeout: int = 10) -> None:
-        """Write an empty one. Raises ClusterLockInitError."""
+        """Write an empty one. sanlock must be installed, it need not run. Raises ClusterLockInitError."""
 
     async def format_lease(self, lease: Lease) -> None:
-        """Write a free one, whatever was there. Raises ClusterLockInitError."""
+        """Write a free one, whatever was there; its value is zeros. As `format_lockspace`."""
+
+    async def clear_lease(self, lease: Lease) -> None:
+        """Afterwards there is none. Raises ClusterLockInitError."""
 
     async def join(self, space: Lockspace, host_id: int, *, io_timeout: int = 10) -> None:
         """Take a host id: takes some times `io_timeout`. Joined already is fine. Raises AcquireHostIdFailure."""
@@ -57,8 +60,14 @@ class Leases(Protocol):
     async def joined(self, space: Lockspace, host_id: int) -> bool:
         """Whether the host id is held at this moment; losing the storage loses it."""
 
-    async def acquire(self, lease: Lease, host_id: int) -> None:
+    async def acquire(self, lease: Lease, host_id: int, *, with_value: bool = False) -> None:
         """Take it for the daemon; one it holds already is fine. Raises AcquireLockFailure: another holds it."""
+
+    async def write_value(self, lease: Lease, value: bytes) -> None:
+        """Of one held with its value: at most a sector; it is on the disk once the lease is released.
+
+        Raises SanlockLVBError.
+        """
 
     async def release(self, lease: Lease, host_id: int) -> None:
         """One it does not hold is fine. Raises ReleaseLockFailure."""

@@ -60,6 +60,7 @@ class Usable(NamedTuple):
     volume_id: str
     path: str
     format: DiskFormat
+    template: bool  # others go on from it: it must not be written to
 
 
 class Catalog:
@@ -143,12 +144,15 @@ class Catalog:
 
     async def for_machine(self, ref: str) -> Usable:
         """Raises NoSuchDisk, DiskUnusable."""
-        found = await self.named(ref)
-        status, reason = found.image.status()
-        if status is not VolumeStatus.OK:
-            raise DiskUnusable(disk=found.name, reason=reason)
+        found = sound(await self.named(ref))
         top = chain_of(found)[0]
-        return Usable(found.image.id, top, found.volume_path(top), DISK_FORMATS[found.image.volumes[top].format])
+        return Usable(
+            disk_id=found.image.id,
+            volume_id=top,
+            path=found.volume_path(top),
+            format=DISK_FORMATS[found.image.volumes[top].format],
+            template=bool(found.image.template()),
+        )
 
 
 def chain_of(found: Found) -> list[str]:
@@ -157,3 +161,11 @@ def chain_of(found: Found) -> list[str]:
         return found.image.chain()
     except Malformed as fault:
         raise DiskUnusable(disk=found.name, reason=fault) from None
+
+
+def sound(found: Found) -> Found:
+    """Raises DiskUnusable for an image whose chain is not whole and finished."""
+    status, reason = found.image.status()
+    if status is not VolumeStatus.OK:
+        raise DiskUnusable(disk=found.name, reason=reason)
+    return found

@@ -18,11 +18,20 @@ from vdsm.core.ports.files import Files
 from . import layout
 from .catalog import Catalog, Found
 from .chains import Image
+from .domain_leases import DomainLeases
 from .lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
 
 _PARTS = (layout.LOCKSPACE, layout.LEASES, layout.EXTERNAL_LEASES, layout.INBOX, layout.OUTBOX)
+_MEND_LEASES = (
+    "Of xleases: Lease.rebuild_leases. Of another: while no host uses the domain empty that file, and connect to the"
+    " pool again; what is missing is written then."
+)
+_LATER = (
+    "Hosts that use leases cannot use this domain yet. With Debian's sanlock installed they are written when it first"
+    " joins a pool with leases."
+)
 _FROM_BACKUP = "Restore it from a backup; do not write to it before."
 _UNFINISHED = "If no task works on it, remove it: what made it did not finish, and undid itself as far as it could."
 
@@ -36,11 +45,14 @@ def _stray(where: str, what: str, remedy: str) -> Finding:
 
 
 class Checks:
-    def __init__(self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog) -> None:
+    def __init__(
+        self, files: Files, images: DiskImages, repository: Repository, catalog: Catalog, leases: DomainLeases
+    ) -> None:
         self._files = files
         self._images = images
         self._repository = repository
         self._catalog = catalog
+        self._leases = leases
 
     @handles(storage.check)
     async def check(self, ctx: Context, storage_id: str) -> list[Finding]:
@@ -53,6 +65,8 @@ class Checks:
         for name in _PARTS:
             if await self._size(domain, name) is None:
                 yield _wrong(name, "it is missing", "Hosts that use leases cannot use this domain without it.")
+        async for finding in self._of_leases(domain):
+            yield finding
         images = await self._catalog.images(domain)
         for name in await self._files.names(domain.root, domain.path(layout.IMAGES)):
             where = f"{layout.IMAGES}/{name}"
@@ -68,6 +82,15 @@ class Checks:
                     yield finding
                 async for finding in self._links(domain, image, images):
                     yield finding
+
+    async def _of_leases(self, domain: Domain) -> AsyncIterator[Finding]:
+        """Without them a domain serves hosts that use none."""
+        needed = self._leases.used(domain)
+        faults = await self._leases.faults(domain)
+        if needed:
+            faults += await self._leases.faults_of_volumes(domain)
+        for where, what in faults:
+            yield _wrong(where, what, _MEND_LEASES) if needed else _stray(where, what, _LATER)
 
     async def _in_image(self, domain: Domain, image: Image) -> AsyncIterator[Finding]:
         where = layout.image(image.id)

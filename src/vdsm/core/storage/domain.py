@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from msgspec.structs import replace
 
 from vdsm.contract import storage_domain
+from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import (
     CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
@@ -30,13 +33,15 @@ from vdsm.contract.storage_words import (
     VolumeStatus,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import Files
+from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step
 
 from . import domain_meta, layout
 from .catalog import Catalog
 from .chains import Image
+from .charge import NOBODY, Charge
 from .disk import Users
+from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
 from .masters import MasterSwitch
@@ -51,6 +56,8 @@ class Domains:
         repository: Repository,
         catalog: Catalog,
         operations: DomainOperations,
+        leases: DomainLeases,
+        charge: Charge,
         switch: MasterSwitch,
         users: Users,
     ) -> None:
@@ -58,6 +65,8 @@ class Domains:
         self._repository = repository
         self._catalog = catalog
         self._do = operations
+        self._leases = leases
+        self._charge = charge
         self._switch = switch
         self._users = users
 
@@ -71,43 +80,26 @@ class Domains:
     async def dump(self, ctx: Context, sd_id: str, full: bool = False) -> StorageDomainDump:
         info = await self._info(sd_id)
         domain = await self._repository.usable(sd_id)
-        volumes: dict[str, VolumeDump] = {}
+        lies: dict[str, Image] = {}
         for image in (await self._catalog.images(domain)).values():
             own = image.own()
             for volume_id in (*image.volumes, *image.faults):
-                if volume_id in own or volume_id not in volumes:  # a template is told where it is at home
-                    volumes[volume_id] = await self._dump(domain, image, volume_id)
+                if volume_id in own or volume_id not in lies:  # a template is told where it is at home
+                    lies[volume_id] = image
+        paths = [domain.path(layout.volume(image.id, volume_id)) for volume_id, image in lies.items()]
+        files = await self._files.statuses(domain.root, paths)
+        volumes = {
+            volume_id: _dumped(image, volume_id, file)
+            for (volume_id, image), file in zip(lies.items(), files, strict=True)
+        }
         return StorageDomainDump(metadata=info, volumes=volumes)
 
-    async def _dump(self, domain: Domain, image: Image, volume_id: str) -> VolumeDump:
-        try:
-            file = await self._files.status(domain.root, domain.path(layout.volume(image.id, volume_id)))
-            seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
-        except FileMissing:
-            seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
-        if (meta := image.volumes.get(volume_id)) is None:
-            return replace(seen, status=VolumeStatus.INVALID)
-        illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
-        return replace(
-            seen,
-            status=VolumeStatus.ILLEGAL if illegal else seen.status,
-            parent=meta.parent,
-            description=meta.description,
-            disktype=meta.disk_type,
-            format=meta.format,
-            type=meta.allocation,
-            voltype=meta.role,
-            legality=meta.legality,
-            capacity=meta.capacity,
-            ctime=meta.created,
-            generation=meta.generation,
-            sequence=meta.sequence,
-        )
-
     async def _info(self, domain_id: str) -> StorageDomainInfo:
-        meta = (await self._repository.refresh(domain_id)).metadata()
-        pool = self._repository.pool_of(domain_id)
-        in_charge = pool is not None and pool.in_charge
+        domain = await self._repository.refresh(domain_id)
+        meta, pool = domain.metadata(), self._repository.pool_of(domain_id)
+        holder = NOBODY
+        with contextlib.suppress(Problem):  # the domain is told of all the same
+            holder = await self._charge.holder(pool) if pool else NOBODY
         return StorageDomainInfo(
             uuid=meta.uuid,
             name=meta.description,
@@ -117,12 +109,12 @@ class Domains:
             version=domain_meta.VERSION,
             pool=list(meta.pools),
             master_ver=meta.master_version,
-            spm_id=pool.host_id if pool and in_charge else domain_meta.NO_HOST,
-            lver=pool.lver if pool and in_charge else -1,
+            spm_id=holder.host_id,
+            lver=holder.version,
             block_size=meta.block_size,
             alignment=meta.alignment,
             remote_path=meta.remote_path,
-            leases=pool is not None and pool.leases,
+            leases=self._leases.used(domain),
         )
 
     @handles(storage_domain.get_stats)
@@ -257,9 +249,11 @@ class Domains:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
         new = domain_meta.attached(old, storagepool_id)
-        again = self._do.write_domain(domain.root, old)
+        again = self._do.write_domain(domain.root, old, pool.id)
+        complete = Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))
         await ctx.run(
-            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new), again),
+            *([complete] if pool.leases else []),
+            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new, pool.id), again),
             *await self._stand(pool, {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}),
             about=storagedomain_id,
         )
@@ -296,7 +290,7 @@ class Domains:
         old = domain.metadata()
         new = domain_meta.detached(old, pool.id)
         write = self._do.write_domain
-        return Step(f"detach {domain.name}", write(domain.root, new), write(domain.root, old))
+        return Step(f"detach {domain.name}", write(domain.root, new, pool.id), write(domain.root, old, pool.id))
 
     @handles(storage_domain.activate)
     async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
@@ -307,8 +301,9 @@ class Domains:
         old = domain.metadata()
         if old.role is StorageDomainRole.MASTER and pool.master != domain.id:  # another was made it while it was away
             write = self._do.write_domain
-            again = write(domain.root, old)
-            steps.append(Step("be the master no more", write(domain.root, domain_meta.ordinary(old)), again))
+            new = domain_meta.ordinary(old)
+            again = write(domain.root, old, pool.id)
+            steps.append(Step("be the master no more", write(domain.root, new, pool.id), again))
         await ctx.run(*steps, about=storagedomain_id)
 
     @handles(storage_domain.deactivate)
@@ -338,11 +333,13 @@ class Domains:
         await ctx.hold(f"domain:{storagedomain_id}")
         domain = await self._repository.refresh(storagedomain_id)
         old = domain.metadata()
+        pool = self._repository.pool_of(domain.id)
         if old.pools:
             await self._repository.writable(domain.id)
         new = replace(old, description=description)
+        pool_id = pool.id if pool and old.pools else ""
         write = self._do.write_domain
-        await ctx.run(Step("write its metadata", write(domain.root, new), write(domain.root, old)))
+        await ctx.run(Step("write its metadata", write(domain.root, new, pool_id), write(domain.root, old, pool_id)))
 
     async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
         """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
@@ -365,8 +362,8 @@ class Domains:
         return [
             Step(
                 "note it in the pool's master",
-                self._do.write_domain(master.root, new),
-                self._do.write_domain(master.root, old),
+                self._do.write_domain(master.root, new, pool.id),
+                self._do.write_domain(master.root, old, pool.id),
             ),
             Step(
                 "use the pool as it is now",
@@ -374,3 +371,27 @@ class Domains:
                 self._do.connect_pool(pool),
             ),
         ]
+
+
+def _dumped(image: Image, volume_id: str, file: FileStatus | None) -> VolumeDump:
+    seen = VolumeDump(image=image.id, status=VolumeStatus.INVALID)
+    if file is not None:
+        seen = VolumeDump(image=image.id, status=VolumeStatus.OK, truesize=file.allocated, apparentsize=file.size)
+    if (meta := image.volumes.get(volume_id)) is None:
+        return replace(seen, status=VolumeStatus.INVALID)
+    illegal = seen.status is VolumeStatus.OK and meta.legality is not VolumeLegality.LEGAL
+    return replace(
+        seen,
+        status=VolumeStatus.ILLEGAL if illegal else seen.status,
+        parent=meta.parent,
+        description=meta.description,
+        disktype=meta.disk_type,
+        format=meta.format,
+        type=meta.allocation,
+        voltype=meta.role,
+        legality=meta.legality,
+        capacity=meta.capacity,
+        ctime=meta.created,
+        generation=meta.generation,
+        sequence=meta.sequence,
+    )

@@ -5,7 +5,9 @@ done is no error."""
 from __future__ import annotations
 
 import contextlib
+import logging
 
+from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import StorageDomainNotEmpty
 from vdsm.contract.errors_storage import FileExists, FileMissing
 from vdsm.contract.storage_words import StorageDomainImageClass
@@ -13,10 +15,15 @@ from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
 from . import domain_meta, layout
+from .charge import Charge
+from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta
+from .host_ids import HostIds
 from .lines import is_uuid
 from .records import Connection, PoolRecord
 from .repository import Repository
+
+log = logging.getLogger(__name__)
 
 _DIRECTORIES = ("dom_md", layout.IMAGES, layout.MASTER_TASKS, layout.MASTER_VMS)
 _FILES = {
@@ -31,9 +38,14 @@ _FILES = {
 class DomainOperations:
     """The operations; the services decide, these do."""
 
-    def __init__(self, files: Files, repository: Repository) -> None:
+    def __init__(
+        self, files: Files, repository: Repository, leases: DomainLeases, host_ids: HostIds, charge: Charge
+    ) -> None:
         self._files = files
         self._repository = repository
+        self._leases = leases
+        self._host_ids = host_ids
+        self._charge = charge
 
     @operation("storage.make_directory")
     async def make_directory(self, path: str) -> None:
@@ -48,6 +60,7 @@ class DomainOperations:
         for name, size in _FILES.items():
             with contextlib.suppress(FileExists):
                 await self._files.create(root, f"{meta.uuid}/{name}", size=size)
+        await self._leases.write(root, meta)
         await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
 
     @operation("storage.drop_domain")
@@ -72,9 +85,16 @@ class DomainOperations:
         await self._files.remove(root, f"{domain_id}/{layout.METADATA}")
         await self._files.remove(root, domain_id)
 
+    @operation("storage.complete_leases")
+    async def complete_leases(self, domain_id: str) -> None:
+        """Where there are none yet: of a domain that a host without leases made, or used."""
+        await self._leases.complete(await self._repository.usable(domain_id))
+
     @operation("storage.write_domain")
-    async def write_domain(self, root: str, meta: DomainMeta) -> None:
-        """Its metadata is this from now on."""
+    async def write_domain(self, root: str, meta: DomainMeta, pool_id: str) -> None:
+        """Its metadata is this from now on. With a pool: as long as this host is in charge of that."""
+        if pool_id:
+            self._repository.write_to(pool_id)
         await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
         await self._repository.refresh(meta.uuid)
 
@@ -93,8 +113,29 @@ class DomainOperations:
 
     @operation("storage.connect_pool")
     async def connect_pool(self, pool: PoolRecord) -> None:
-        await self._repository.connect_pool(pool)
+        """With leases its host id is taken in the background, in the domains that are in use."""
+        old = self._repository.pool(pool.id)
+        if pool.leases:
+            self._host_ids.join_all(pool)
+        if old is not None and old.in_charge and old.master != pool.master:
+            await self._charge.move(old, pool)
+        else:
+            await self._repository.connect_pool(pool)
+        for domain_id in set(old.active() if old else ()) - set(pool.active()):
+            await self._leave(domain_id)
 
     @operation("storage.disconnect_pool")
     async def disconnect_pool(self, pool_id: str) -> None:
+        """Charge is given up by that."""
+        if (pool := self._repository.pool(pool_id)) is None:
+            return
+        await self._charge.give_up(pool_id).run()
+        for domain_id in pool.active():
+            await self._leave(domain_id)
         await self._repository.disconnect_pool(pool_id)
+
+    async def _leave(self, domain_id: str) -> None:
+        try:
+            await self._host_ids.leave(domain_id)
+        except Problem as problem:  # whoever holds it keeps others from nothing but this host's own number
+            log.warning("this host keeps its id in storage domain %s: %s", domain_id, problem)

@@ -15,6 +15,7 @@ import msgspec
 from .lines import Malformed
 
 INDEX_SLOT = 1
+INTERNAL_SLOT = 2
 FIRST_SLOT = 3
 RECORDS = 3960
 HEADER_BYTES = 512
@@ -24,6 +25,7 @@ NAME_MAX = 48
 
 _MAGIC = 0x12152016
 _VERSION = b"0001"
+_CHANGING = b"u"
 _AT_REST = b"-"  # any other flag says that a change began and did not end
 _HEADER = struct.Struct(">Ix4sx48sx10sxc")
 _RECORD = struct.Struct(">48sx11sxccc")
@@ -37,6 +39,11 @@ class ExternalLeases(msgspec.Struct, frozen=True, kw_only=True):
     changed: int  # seconds since 1970
     records: dict[str, int]  # number of the record by name
     updating: bool = False
+    changing: set[str] = set()  # names whose record somebody began to change
+
+    def unsure(self) -> bool:
+        """Whether some change did not end."""
+        return self.updating or bool(self.changing)
 
     def free(self) -> int | None:
         """The first record that nobody has; None: it is full."""
@@ -56,14 +63,15 @@ def record_offset(number: int, alignment: int) -> int:
 
 def header(lockspace: str, changed: int, *, updating: bool = False) -> bytes:
     """Its 512 bytes."""
-    start = _HEADER.pack(_MAGIC, _VERSION, _name(lockspace), b"%010d" % changed, b"u" if updating else _AT_REST)
+    start = _HEADER.pack(_MAGIC, _VERSION, _name(lockspace), b"%010d" % changed, _CHANGING if updating else _AT_REST)
     return start.ljust(HEADER_BYTES - 1, b"\0") + b"\n"
 
 
-def record(name: str, number: int, alignment: int) -> bytes:
+def record(name: str, number: int, alignment: int, *, changing: bool = False) -> bytes:
     """Its 64 bytes; without a name those of a free one."""
     offset = lease_offset(number, alignment) if name else 0
-    return _RECORD.pack(_name(name) if name else b"", b"%011d" % offset, _AT_REST, _AT_REST, b"\n")
+    flag = _CHANGING if changing else _AT_REST
+    return _RECORD.pack(_name(name) if name else b"", b"%011d" % offset, flag, _AT_REST, b"\n")
 
 
 def empty(lockspace: str, changed: int) -> bytes:
@@ -79,12 +87,11 @@ def decode(data: bytes, alignment: int) -> ExternalLeases:
     if magic != _MAGIC or version != _VERSION:
         raise Malformed("its index does not begin as one of version 1 does")
     records: dict[str, int] = {}
-    updating = flag != _AT_REST
+    changing: set[str] = set()
     for number in range(RECORDS):
         resource, offset, state, _, end = _RECORD.unpack_from(data, HEADER_BYTES + number * RECORD_BYTES)
         if end != b"\n":
             raise Malformed(f"record {number} of its index does not end as one does")
-        updating = updating or state != _AT_REST
         if not (name := _text(resource)):
             continue
         if name in records:
@@ -92,7 +99,15 @@ def decode(data: bytes, alignment: int) -> ExternalLeases:
         if _int(offset) != lease_offset(number, alignment):
             raise Malformed(f"its index has {name} at a place that is not that of record {number}")
         records[name] = number
-    return ExternalLeases(lockspace=_text(lockspace), changed=_int(changed), records=records, updating=updating)
+        if state != _AT_REST:
+            changing.add(name)
+    return ExternalLeases(
+        lockspace=_text(lockspace),
+        changed=_int(changed),
+        records=records,
+        updating=flag != _AT_REST,
+        changing=changing,
+    )
 
 
 def _name(name: str) -> bytes:

@@ -3,13 +3,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+
+import msgspec
 
 from vdsm.contract import host
 from vdsm.contract.errors_domains import StorageInUse
+from vdsm.contract.errors_storage import AcquireHostIdFailure
 from vdsm.contract.host_stats import StorageDomainVitals
 from vdsm.contract.storage_words import BLANK, StorageDomainImageClass, StorageDomainType
 from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.store import StorageLog
 from vdsm.core.steps import Step, operation
 
 from .host_ids import HostIds
@@ -17,17 +22,42 @@ from .monitor import Monitor
 from .records import Domain
 from .repository import Repository
 
+log = logging.getLogger(__name__)
+
+_HOST_ID = "host-id"
+
+
+class _HostId(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept over a restart of a host id that somebody asked for."""
+
+    domain: str
+    number: int
+
 
 class HostStorage:
     """`leased` says whether a domain has leases."""
 
     def __init__(
-        self, repository: Repository, monitor: Monitor, host_ids: HostIds, leased: Callable[[Domain], bool]
+        self,
+        repository: Repository,
+        monitor: Monitor,
+        host_ids: HostIds,
+        storage_log: StorageLog,
+        leased: Callable[[Domain], bool],
     ) -> None:
         self._repository = repository
         self._monitor = monitor
         self._host_ids = host_ids
+        self._log = storage_log
         self._leased = leased
+
+    async def open(self) -> None:
+        """Take the host ids again that somebody asked for. Raises StateUnavailable."""
+        for row in [msgspec.json.decode(body, type=_HostId) for body in await self._log.all(_HOST_ID)]:
+            try:
+                self._host_ids.join(row.domain, row.number)
+            except AcquireHostIdFailure as problem:  # it joined a pool under another
+                log.warning("%s", problem)
 
     @handles(host.get_storage_domains)
     async def get_storage_domains(
@@ -86,7 +116,9 @@ class HostStorage:
     @operation("host_storage.join")
     async def join(self, domain_id: str, host_id: int) -> None:
         self._host_ids.join(domain_id, host_id)
+        await self._log.put(_HOST_ID, domain_id, msgspec.json.encode(_HostId(domain=domain_id, number=host_id)))
 
     @operation("host_storage.leave")
     async def leave(self, domain_id: str) -> None:
         await self._host_ids.leave(domain_id)
+        await self._log.delete(_HOST_ID, domain_id)

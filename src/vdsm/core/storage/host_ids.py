@@ -7,16 +7,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from vdsm.contract.errors import Problem
-from vdsm.contract.errors_storage import AcquireHostIdFailure
+from vdsm.contract.errors_storage import AcquireHostIdFailure, LockManagerUnavailable
 from vdsm.core.ports.leases import Leases, Lockspace
 from vdsm.core.steps import report
 
-from . import layout
-from .records import Domain
+from .domain_leases import lockspace
+from .records import Domain, PoolRecord
 from .repository import Repository
 
 log = logging.getLogger(__name__)
@@ -40,9 +39,10 @@ class _Keeper:
 class HostIds:
     """sanlock keeps them while the daemon is away: the next one finds them taken."""
 
-    def __init__(self, leases: Leases, repository: Repository) -> None:
+    def __init__(self, leases: Leases, repository: Repository, *, look_s: float = LOOK_S) -> None:
         self._leases = leases
         self._repository = repository
+        self._look_s = look_s
         self._keepers: dict[str, _Keeper] = {}
         self._changed = asyncio.Condition()
 
@@ -50,7 +50,7 @@ class HostIds:
         """Take up those of the pools that the last daemon was connected to."""
         for pool in self._repository.pools():
             if pool.leases:
-                self.join_all(pool.domains, pool.host_id)
+                self.join_all(pool)
 
     async def close(self) -> None:
         works = [keeper.work for keeper in self._keepers.values() if keeper.work is not None]
@@ -58,9 +58,10 @@ class HostIds:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
 
-    def join_all(self, domain_ids: Iterable[str], host_id: int) -> None:
-        for domain_id in domain_ids:
-            self.join(domain_id, host_id)
+    def join_all(self, pool: PoolRecord) -> None:
+        """In the pool's active domains. Raises AcquireHostIdFailure."""
+        for domain_id in pool.active():
+            self.join(domain_id, pool.host_id)
 
     def join(self, domain_id: str, host_id: int) -> None:
         """Begin to take it: that takes some times the domain's I/O timeout. The same one again is fine.
@@ -77,11 +78,12 @@ class HostIds:
             )
 
     async def leave(self, domain_id: str) -> None:
-        """Never joined is fine. Raises ReleaseHostIdFailure, LockManagerUnavailable: then it stays taken."""
+        """Never joined is fine, and so is a sanlock that does not run. Raises ReleaseHostIdFailure: it stays taken."""
         if (keeper := self._keepers.get(domain_id)) is None:
             return
         if keeper.space is not None:
-            await self._leases.leave(keeper.space, keeper.host_id)
+            with contextlib.suppress(LockManagerUnavailable):
+                await self._leases.leave(keeper.space, keeper.host_id)
         self._keepers.pop(domain_id, None)
         if keeper.work is not None:
             keeper.work.cancel()
@@ -125,16 +127,16 @@ class HostIds:
                 await self._tell(domain_id, keeper, "it was lost")
             except Problem as problem:
                 await self._tell(domain_id, keeper, str(problem))
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
 
     async def _hold(self, domain: Domain, keeper: _Keeper) -> None:
         """Take it; back when it is lost."""
-        space = keeper.space = space_of(domain)
+        space = keeper.space = lockspace(domain.directory, domain.metadata())
         await self._leases.join(space, keeper.host_id, io_timeout=domain.metadata().io_timeout_s)
         await self._tell(domain.id, keeper, "")
         while await self._leases.joined(space, keeper.host_id):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(keeper.doubt.wait(), LOOK_S)
+                await asyncio.wait_for(keeper.doubt.wait(), self._look_s)
             keeper.doubt.clear()
 
     async def _tell(self, domain_id: str, keeper: _Keeper, reason: str) -> None:
@@ -150,14 +152,3 @@ class HostIds:
         keeper.joined, keeper.reason = not reason, reason
         async with self._changed:
             self._changed.notify_all()
-
-
-def space_of(domain: Domain) -> Lockspace:
-    """Raises StorageUnusable."""
-    meta = domain.metadata()
-    return Lockspace(
-        name=domain.id,
-        path=f"{domain.directory}/{layout.LOCKSPACE}",
-        alignment=meta.alignment,
-        sector=meta.block_size,
-    )

@@ -89,12 +89,12 @@ class MasterSwitch:
         write = self._do.write_domain
         return [
             Step(f"copy what {old.name} keeps", self._backups.copy(old.id, new.id), self._backups.clear(new.id)),
-            Step(f"let {new.name} be the master", write(new.root, master), write(new.root, before)),
+            Step(f"let {new.name} be the master", write(new.root, master, pool.id), write(new.root, before, pool.id)),
             Step("use the pool as it is now", self._do.connect_pool(after), self._do.connect_pool(pool)),
             Step(
                 f"let {old.name} be the master no more",
-                write(old.root, domain_meta.ordinary(was)),
-                write(old.root, was),
+                write(old.root, domain_meta.ordinary(was), pool.id),
+                write(old.root, was, pool.id),
             ),
             Step(f"remove what {old.name} kept", self._backups.clear(old.id)),
         ]
@@ -116,7 +116,8 @@ class Masters:
         old = master.metadata()
         new = replace(old, pool=replace(old.pool or PoolMeta(), description=description))
         write = self._do.write_domain
-        await ctx.run(Step("note it in the pool's master", write(master.root, new), write(master.root, old)))
+        undo = write(master.root, old, storagepool_id)
+        await ctx.run(Step("note it in the pool's master", write(master.root, new, storagepool_id), undo))
 
     @handles(storage_pool.upgrade)
     async def upgrade(self, ctx: Context, storagepool_id: str, target_dom_version: int) -> StoragePoolUpgradeStatus:
@@ -194,7 +195,7 @@ class Masters:
                 )
             if new != old:
                 write = self._do.write_domain
-                steps.append(Step(f"rewrite {domain.name}", write(domain.root, new), write(domain.root, old)))
+                steps.append(Step(f"rewrite {domain.name}", write(domain.root, new, ""), write(domain.root, old, "")))
         await ctx.run(*steps, about=storagepool_id)
 
     async def _reached(self, ctx: Context, domain_ids: list[str]) -> list[Domain]:

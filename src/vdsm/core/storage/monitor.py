@@ -146,8 +146,7 @@ class Monitor:
                 await self._repository.reach(domain.connection)
         except TooBusy:
             raise
-        except Problem as problem:
-            self._repository.lose(domain.id, f"it is not mounted: {problem}")
+        except Problem:
             return _NOT_MOUNTED
         try:
             with within(self._patience):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from vdsm.contract import nbd
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, VolumeDoesNotExist
 from vdsm.contract.nbd import NBDServerConfig
+from vdsm.contract.storage_words import VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import Image
 from vdsm.core.ports.transfers import Export, ImageServers
@@ -62,6 +63,8 @@ class NbdServers:
             if config.vol_id != top:
                 reason = f"others go on from its volume {config.vol_id}, which can be served read-only"
                 raise DiskUnusable(disk=found.name, reason=reason)
+            if image.template() and image.volumes[top].legality is VolumeLegality.LEGAL:
+                raise DiskUnusable(disk=found.name, reason="it is a template, which can be served read-only")
             for machine in self._users(config.img_id):
                 raise DiskInUse(disk=config.img_id, vm=machine)
         return found.file(config.vol_id)

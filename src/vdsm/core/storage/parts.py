@@ -3,28 +3,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vdsm.contract.storage_words import StorageDomainType
 from vdsm.core.journal import Journal
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
-from vdsm.core.ports.leases import Leases
+from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.mounts import Mounts
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
 from .backups import BackupOperations, Backups
+from .bitmaps import Bitmaps
 from .catalog import Catalog
+from .charge import Charge
 from .check import Checks
 from .copies import Copies
 from .disk import Disks, Users
 from .domain import Domains
+from .domain_leases import DomainLeases
 from .domain_operations import DomainOperations
 from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
+from .image_moves import ImageMoves
+from .image_streams import ImageStreams
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .merges import Merges
@@ -84,43 +88,46 @@ class StorageParts:
         )
         self.catalog = catalog = Catalog(files, repository)
         self.host_ids = host_ids = HostIds(leases, repository)
-
-        def leased(domain: Domain) -> bool:
-            pool = repository.pool_of(domain.id)
-            local = domain.connection.type is StorageDomainType.LOCALFS
-            return pool.leases if pool is not None else settings.local_leases or not local
+        self.charge = charge = Charge(leases, repository, host_ids, journal)
+        self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
+        leases.watch(self._lost)
+        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
 
         def acquired(domain: Domain) -> bool:
-            return not leased(domain) or host_ids.joined(domain.id)
+            return not domain_leases.used(domain) or host_ids.joined(domain.id)
 
         self.monitor = monitor = Monitor(
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
-        self.volume_leases = volume_leases = VolumeLeases(files, leases, repository)
-        domain_operations = DomainOperations(files, repository)
+        domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
+        data_jobs = DataJobs(images, jobs, copies, users)
+        bitmaps = Bitmaps(images, jobs)
         merges = Merges(images, repository, catalog, do, jobs, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
-        storage = Storage(files, repository, domain_operations, users, places, monitor)
-        host_storage = HostStorage(repository, monitor, host_ids, leased)
+        storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
+        self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
+        streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
+        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
-            DataJobs(jobs, copies),
+            data_jobs,
+            bitmaps,
             merges,
-            Checks(files, images, repository, catalog),
-            Domains(files, repository, catalog, domain_operations, switch, users),
+            Checks(files, images, repository, catalog, domain_leases),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
             IsoFiles(files, repository),
             storage,
             host_storage,
@@ -128,19 +135,24 @@ class StorageParts:
             VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
+            streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(files, repository, domain_operations, places, users),
+            Pools(files, repository, domain_operations, domain_leases, charge, places, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
         self.operations: list[object] = [
             do,
             domain_operations,
+            charge,
             backup_operations,
             copies,
+            data_jobs,
+            bitmaps,
             merges,
             reconciler,
             disks,
@@ -149,9 +161,11 @@ class StorageParts:
             volumes,
             templates,
             sizes,
+            image_moves,
             exports,
             tickets,
             moves,
+            streams,
         ]
 
     async def open(self) -> None:
@@ -159,12 +173,26 @@ class StorageParts:
         await self.repository.open()
         self.monitor.open()
         self.host_ids.open()
+        self.charge.open()
+        await self._host_storage.open()
+
+    def _lost(self, leases: Collection[Lease]) -> None:
+        """Whatever was done under them must not go on."""
+        self.charge.lost(leases)
+        self.volume_leases.lost(leases)
+        self.host_ids.doubt()
 
     async def loaded(self) -> None:
         """See `Repository.loaded`."""
         await self.repository.loaded()
 
+    async def able(self) -> None:
+        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        await self.repository.loaded()
+        await self.charge.settled()
+
     async def close(self) -> None:
+        await self.charge.close()
         await self.host_ids.close()
         await self.monitor.close()
         await self.repository.close()

@@ -15,6 +15,7 @@ from vdsm.contract.errors_domains import (
     IsSpm,
     SpmStartError,
     SpmStatusError,
+    SpmStopError,
     StorageDomainAlreadyAttached,
     StorageDomainDoesNotExist,
     StorageInUse,
@@ -26,7 +27,6 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.storage_pool import (
     ConnectionRef,
     ConnectionStatus,
-    SpmRole,
     SpmStatus,
     StoragePoolDomainInfo,
     StoragePoolFullInfo,
@@ -44,7 +44,9 @@ from vdsm.core.ports.files import Files
 from vdsm.core.steps import Op, Step
 
 from . import domain_meta, layout
+from .charge import Charge
 from .disk import Users
+from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
 from .masters import check_master
@@ -59,11 +61,20 @@ _NOBODY = -1
 
 class Pools:
     def __init__(
-        self, files: Files, repository: Repository, operations: DomainOperations, places: Places, users: Users
+        self,
+        files: Files,
+        repository: Repository,
+        operations: DomainOperations,
+        leases: DomainLeases,
+        charge: Charge,
+        places: Places,
+        users: Users,
     ) -> None:
         self._files = files
         self._repository = repository
         self._do = operations
+        self._leases = leases
+        self._charge = charge
         self._places = places
         self._users = users
 
@@ -188,8 +199,15 @@ class Pools:
             if domain_id == master_sd_id:
                 pool = PoolMeta(description=name, domains=statuses)
                 new = replace(new, role=StorageDomainRole.MASTER, master_version=master_version, pool=pool)
+            steps += self._completing(domain)
             steps.append(_rewrite(self._do, f"attach {domain.name}", domain, old, new))
         await ctx.run(*steps, about=storagepool_id)
+
+    def _completing(self, domain: Domain) -> list[Step]:
+        """A local domain may have been made, or used, without leases."""
+        if domain.connection.type is not StorageDomainType.LOCALFS or not self._leases.needed(domain.connection.type):
+            return []
+        return [Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))]
 
     @handles(storage_pool.destroy)
     async def destroy(self, ctx: Context, storagepool_id: str, host_id: int, scsi_key: str) -> None:
@@ -198,13 +216,13 @@ class Pools:
         if not pool.in_charge:
             raise SpmStatusError(domain=pool.master)
         self._check_users(pool)
-        steps = [
-            Step("let go of the pool", self._do.disconnect_pool(pool.id), self._do.connect_pool(pool)),
-        ]
-        for domain_id in pool.domains:
+        steps: list[Step] = []
+        for domain_id in sorted(pool.domains, key=pool.master.__eq__):  # the master last: it says who is in charge
             domain = await self._repository.usable(domain_id)
             old = domain.metadata()
-            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, domain_meta.detached(old, pool.id)))
+            new = domain_meta.detached(old, pool.id)
+            steps.append(_rewrite(self._do, f"detach {domain.name}", domain, old, new, pool.id))
+        steps.append(Step("let go of the pool", self._do.disconnect_pool(pool.id), self._do.connect_pool(pool)))
         await ctx.run(*steps, about=storagepool_id)
 
     def _check_users(self, pool: PoolRecord) -> None:
@@ -229,6 +247,7 @@ class Pools:
         await ctx.hold(f"pool:{storagepool_id}")
         meta = await self._master(storagepool_id, master_sd_id, master_version)
         old = self._repository.pool(storagepool_id)
+        master = self._repository.find(master_sd_id)
         new = PoolRecord(
             id=storagepool_id,
             host_id=host_id,
@@ -236,11 +255,13 @@ class Pools:
             master_version=master_version,
             domains=domain_dict or (dict(meta.pool.domains) if meta.pool else {}),
             in_charge=old.in_charge if old else False,
-            leases=False,
+            leases=self._leases.needed(master.connection.type),
             lver=old.lver if old else _NOBODY,
         )
         undo = self._do.connect_pool(old) if old else self._do.disconnect_pool(new.id)
-        await ctx.run(Step(f"connect to pool {storagepool_id}", self._do.connect_pool(new), undo))
+        await ctx.run(
+            *self._completing(master), Step(f"connect to pool {storagepool_id}", self._do.connect_pool(new), undo)
+        )
 
     async def _master(self, pool_id: str, domain_id: str, version: int) -> DomainMeta:
         """Raises StoragePoolMasterNotFound, StoragePoolWrongMaster."""
@@ -278,13 +299,14 @@ class Pools:
         pool = self._repository.connected(storagepool_id)
         master = self._known(pool.master)
         meta = master.meta if master else None
+        holder = await self._charge.holder(pool)
         info = StoragePoolInfo(
             name=meta.pool.description if meta and meta.pool else "",
             type=master.connection.type if master else StorageDomainType.LOCALFS,
             master_uuid=pool.master,
             master_ver=pool.master_version,
-            spm_id=pool.host_id if pool.in_charge else _NOBODY,
-            lver=pool.lver,
+            spm_id=holder.host_id,
+            lver=holder.version,
             version=str(domain_meta.VERSION),
             domains=",".join(f"{domain}:{status}" for domain, status in pool.domains.items()),
             isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
@@ -325,9 +347,8 @@ class Pools:
     @handles(storage_pool.get_spm_status)
     async def get_spm_status(self, ctx: Context, storagepool_id: str) -> SpmStatus:
         pool = self._repository.connected(storagepool_id)
-        if not pool.in_charge:
-            return SpmStatus(spm_status=SpmRole.FREE, spm_id=_NOBODY, spm_lver=_NOBODY)
-        return SpmStatus(spm_status=SpmRole.SPM, spm_id=pool.host_id, spm_lver=pool.lver)
+        holder = await self._charge.holder(pool)
+        return SpmStatus(spm_status=self._charge.role(pool), spm_id=holder.host_id, spm_lver=holder.version)
 
     @handles(storage_pool.spm_start)
     async def spm_start(
@@ -345,17 +366,23 @@ class Pools:
         if dom_version > domain_meta.VERSION:
             raise SpmStartError(pool=old.id, reason=f"its domains are of version {domain_meta.VERSION}")
         await self._repository.usable(old.master)
-        new = old if old.in_charge else replace(old, in_charge=True, lver=max(old.lver, prev_lver) + 1)
-        step = Step(f"take charge of pool {old.id}", self._do.connect_pool(new), self._do.connect_pool(old))
-        await ctx.run(step, about=storagepool_id)
+        steps = []
+        if not old.in_charge:
+            undo = self._charge.give_up(old.id)
+            steps.append(Step(f"take charge of pool {old.id}", self._charge.take(old.id, prev_lver), undo))
+        await ctx.run(*steps, about=storagepool_id)
 
     @handles(storage_pool.spm_stop)
     async def spm_stop(self, ctx: Context, storagepool_id: str) -> None:
         await ctx.hold(f"pool:{storagepool_id}")
-        old = self._repository.connected(storagepool_id)
-        new = replace(old, in_charge=False)
-        await ctx.run(Step(f"give up pool {old.id}", self._do.connect_pool(new), self._do.connect_pool(old)))
+        pool = self._repository.connected(storagepool_id)
+        if count := self._repository.writing(pool.id):
+            raise SpmStopError(pool=pool.id, count=count)
+        await ctx.run(Step(f"give up pool {pool.id}", self._charge.give_up(pool.id)))
 
 
-def _rewrite(operations: DomainOperations, title: str, domain: Domain, old: DomainMeta, new: DomainMeta) -> Step:
-    return Step(title, operations.write_domain(domain.root, new), operations.write_domain(domain.root, old))
+def _rewrite(
+    operations: DomainOperations, title: str, domain: Domain, old: DomainMeta, new: DomainMeta, pool_id: str = ""
+) -> Step:
+    undo = operations.write_domain(domain.root, old, pool_id)
+    return Step(title, operations.write_domain(domain.root, new, pool_id), undo)

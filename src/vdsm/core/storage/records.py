@@ -36,6 +36,11 @@ class PoolRecord(msgspec.Struct, frozen=True, kw_only=True):
     leases: bool
     lver: int = -1  # how often a host has taken charge
 
+    def active(self) -> list[str]:
+        """The domains in use."""
+        used = [domain_id for domain_id, status in self.domains.items() if status is StorageDomainStatus.ACTIVE]
+        return list(dict.fromkeys([self.master, *used]))
+
 
 @dataclass(frozen=True, slots=True)
 class Domain:

@@ -11,8 +11,10 @@ import dataclasses
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from weakref import WeakSet
 
 import msgspec
+from msgspec.structs import replace
 
 from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import SpmStatusError, StorageDomainDoesNotExist, StoragePoolUnknown
@@ -24,6 +26,7 @@ from vdsm.core.journal import Journal
 from vdsm.core.ports.deadline import remaining, within
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
+from vdsm.core.steps import Work, under_way
 
 from . import domain_meta, layout
 from .lines import Malformed, is_uuid
@@ -58,6 +61,7 @@ class Repository:
         self._connections: dict[str, Connection] = {}
         self._pools: dict[str, PoolRecord] = {}
         self._domains: dict[str, Domain] = {}
+        self._writing: dict[str, WeakSet[Work]] = {}
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by the connection's root
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by domain
         self._adoptions: dict[str, asyncio.Task[None]] = {}  # by the root, too
@@ -109,14 +113,13 @@ class Repository:
     async def _adopt_one(self, connection: Connection) -> None:
         try:
             with within(_ADOPTION_S):
-                await self._mountpoints.make(connection)
-                found = {domain.id: domain for domain in await self.look(connection)}
-            for domain_id, name in connection.known.items():
-                self._set(found.get(domain_id) or Domain(domain_id, name, connection, fault=NO_METADATA))
-        except Problem as problem:
+                if connection.mount is None:
+                    await self._mountpoints.make(connection)
+                await self.reach(connection)
+                for domain_id in connection.known:
+                    await self.read(domain_id)
+        except Problem as problem:  # the monitor goes on, and says how each domain does
             log.error("storage at %s cannot be used: %s", connection.remote, problem)
-            for domain_id in connection.known:
-                self.lose(domain_id, str(problem))
         finally:
             del self._adoptions[connection.root]
 
@@ -211,9 +214,18 @@ class Repository:
         return [domain for domain in self if domain.root == connection.root]
 
     async def reach(self, connection: Connection) -> None:
-        """See that what has to be mounted is. Raises what the mounts do."""
-        if connection.mount is not None:
+        """See that what has to be mounted is; else its domains are away. Raises what the mounts do."""
+        if connection.mount is None:
+            return
+        try:
             await self._mountpoints.make(connection)
+        except TooBusy:
+            raise
+        except Problem as problem:
+            reason = "its server does not answer" if isinstance(problem, DeadlineExceeded) else str(problem)
+            for domain in self.domains_at(connection):
+                self.lose(domain.id, f"it is not mounted: {reason}")
+            raise
 
     async def stands(self, connection: Connection) -> bool:
         """Whether something is mounted in its place."""
@@ -228,20 +240,24 @@ class Repository:
             await self._take(connection)
 
     async def _take(self, connection: Connection) -> None:
-        """Know what lies there."""
-        found = await self.look(connection)
-        known = {domain.id: domain.name for domain in found}
-        connection = msgspec.structs.replace(connection, known=known)
+        """Know what lies there. A domain that lies in another place too is used where it was found first."""
+        found = {domain.id: domain for domain in await self.look(connection)}
+        for domain_id in [d.id for d in self if d.id in found and d.root != connection.root]:
+            log.error("storage domain %s at %s is known from elsewhere", domain_id, connection.remote)
+            del found[domain_id]
+        connection = replace(connection, known={d.id: d.name for d in found.values()})
         await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
         self._connections[connection.root] = connection
         for domain in self.domains_at(connection):
-            if domain.id not in known:
+            if domain.id in found:
+                self._domains[domain.id] = dataclasses.replace(domain, connection=connection)
+                await self.read(domain.id)
+            else:
                 del self._domains[domain.id]
                 self._tell(domain, _GONE)
-        for domain in found:
-            before = self._domains.get(domain.id)
-            read_only = before is not None and before.read_only
-            self._set(dataclasses.replace(domain, connection=connection, read_only=read_only))
+        for domain in found.values():
+            if domain.id not in self._domains:
+                self._set(dataclasses.replace(domain, connection=connection))
         self.changed()
 
     async def disconnect(self, connection: Connection, *, keep_mount: bool = False) -> None:
@@ -305,9 +321,21 @@ class Repository:
         """
         domain = await self.usable(domain_id)
         pool = self.pool_of(domain_id)
-        if pool is None or not pool.in_charge or pool_id not in (None, pool.id):
+        if pool is None or pool_id not in (None, pool.id):
             raise SpmStatusError(domain=domain.name or domain.id)
+        self.write_to(pool.id)
         return domain
+
+    def write_to(self, pool_id: str) -> None:
+        """Called by an operation before it writes: when charge is lost it is ended.
+
+        Raises StoragePoolUnknown, SpmStatusError.
+        """
+        pool = self.connected(pool_id)
+        if not pool.in_charge:
+            raise SpmStatusError(domain=pool.master)
+        if (work := under_way()) is not None:
+            self._writing.setdefault(pool_id, WeakSet()).add(work)
 
     async def workable(self, domain_id: str) -> Domain:
         """A usable domain on whose volumes this host may work: any of the pool's where leases say who works on which,
@@ -332,7 +360,11 @@ class Repository:
             raise StoragePoolUnknown(pool=pool_id) from None
 
     async def connect_pool(self, pool: PoolRecord) -> None:
+        """Who is in charge of one with leases is not said by that."""
         await self._link_pool(pool)
+        if pool.leases:
+            old = self._pools.get(pool.id)
+            pool = replace(pool, in_charge=old is not None and old.in_charge, lver=old.lver if old else pool.lver)
         await self._log.put(_POOL, pool.id, msgspec.json.encode(pool))
         self._pools[pool.id] = pool
 
@@ -341,6 +373,29 @@ class Repository:
         self._pools.pop(pool_id, None)
         await self._log.delete(_POOL, pool_id)
         await self._files.remove(self._directory, pool_id)
+
+    def writing(self, pool_id: str) -> int:
+        """How many operations write to a pool."""
+        return sum(not work.over for work in self._writing.get(pool_id, ()))
+
+    async def take_charge(self, pool_id: str, lver: int) -> None:
+        self._pools[pool_id] = replace(self.connected(pool_id), in_charge=True, lver=lver)
+        await self.keep_charge(pool_id)
+
+    def drop_charge(self, pool_id: str) -> int:
+        """At once: what writes to the pool is ended; how many operations that were."""
+        if (pool := self._pools.get(pool_id)) is None:
+            return 0
+        self._pools[pool_id] = replace(pool, in_charge=False)
+        works = [work for work in self._writing.pop(pool_id, ()) if not work.over]
+        for work in works:
+            work.end(SpmStatusError(domain=pool.master))
+        return len(works)
+
+    async def keep_charge(self, pool_id: str) -> None:
+        """Write down whether this host is in charge. Not connected is fine."""
+        if (pool := self._pools.get(pool_id)) is not None:
+            await self._log.put(_POOL, pool.id, msgspec.json.encode(pool))
 
     async def _link_pool(self, pool: PoolRecord) -> None:
         await self._files.make_directory(self._directory, pool.id)

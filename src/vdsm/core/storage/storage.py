@@ -28,7 +28,9 @@ from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 from vdsm.core.steps import Step, operation
 
+from .charge import Charge
 from .disk import Users
+from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
 from .monitor import Monitor
@@ -46,6 +48,8 @@ class Storage:
         files: Files,
         repository: Repository,
         operations: DomainOperations,
+        leases: DomainLeases,
+        charge: Charge,
         users: Users,
         places: Places,
         monitor: Monitor,
@@ -53,6 +57,8 @@ class Storage:
         self._files = files
         self._repository = repository
         self._do = operations
+        self._leases = leases
+        self._charge = charge
         self._users = users
         self._places = places
         self._monitor = monitor
@@ -88,7 +94,7 @@ class Storage:
             state=state_of(domain),
             pool=pool.id if pool else BLANK,
             in_charge=pool is not None and pool.in_charge,
-            leases=pool is not None and pool.leases,
+            leases=self._leases.used(domain),
             total=space.total,
             free=space.available,
             reason=domain.fault,
@@ -117,7 +123,7 @@ class Storage:
             pool=PoolMeta(description=name, domains={domain_id: StorageDomainStatus.ACTIVE}),
             master_version=1,
         )
-        pool = _own_pool(meta)
+        pool = self._own_pool(meta)
         return await ctx.run(
             Step(f"make the directory {connection.root}", self._do.make_directory(connection.root)),
             Step(
@@ -126,7 +132,7 @@ class Storage:
                 self._do.drop_domain(connection.root, domain_id),
             ),
             Step(f"connect to {path}", self._do.connect(connection), self._do.disconnect(connection)),
-            Step("take charge of its pool", self._do.connect_pool(pool), self._do.disconnect_pool(pool_id)),
+            *self._use(pool),
             answer=self.summary(domain_id),
             about=domain_id,
         )
@@ -140,13 +146,21 @@ class Storage:
             raise StorageDomainDoesNotExist(domain=f"in {path}")
         if len(found) > 1:
             raise StorageUnusable(domain=path, reason=f"{len(found)} domains lie there")
-        pool = _own_pool(found[0].metadata())
+        pool = self._own_pool(found[0].metadata())
+        complete = [Step("write the leases it lacks", self._do.complete_leases(found[0].id))] if pool.leases else []
         return await ctx.run(
             Step(f"connect to {path}", self._do.connect(connection), self._do.disconnect(connection)),
-            Step("take charge of its pool", self._do.connect_pool(pool), self._do.disconnect_pool(pool.id)),
+            *complete,
+            *self._use(pool),
             answer=self.summary(found[0].id),
             about=found[0].id,
         )
+
+    def _use(self, pool: PoolRecord) -> list[Step]:
+        return [
+            Step("connect to its pool", self._do.connect_pool(pool), self._do.disconnect_pool(pool.id)),
+            Step("take charge of its pool", self._charge.take(pool.id, pool.lver), self._charge.give_up(pool.id)),
+        ]
 
     @handles(storage.close)
     async def close(self, ctx: Context, storage_id: str) -> None:
@@ -154,6 +168,9 @@ class Storage:
         await ctx.hold(f"storage:{storage_id}", f"storage-path:{domain.root}")
         for machine in self._users(storage_id):
             raise StorageInUse(domain=domain.name or storage_id, user=f"virtual machine {machine}")
+        for other in self._repository.domains_at(domain.connection):
+            if other.id != storage_id:
+                raise StorageInUse(domain=domain.name or storage_id, user=f"storage domain {other.id} beside it")
         steps = []
         if pool := self._repository.pool_of(storage_id):
             again = self._do.connect_pool(pool)
@@ -162,6 +179,19 @@ class Storage:
         again = self._do.connect(connection)
         steps.append(Step(f"disconnect from {connection.remote}", self._do.disconnect(connection), again))
         await ctx.run(*steps, about=storage_id)
+
+    def _own_pool(self, meta: DomainMeta) -> PoolRecord:
+        """The pool of a domain that stands for itself; nobody is in charge of it yet. Raises StorageUnusable."""
+        _check_alone(meta)
+        return PoolRecord(
+            id=meta.pools[0],
+            host_id=_HOST_ID,
+            master=meta.uuid,
+            master_version=meta.master_version,
+            domains={meta.uuid: StorageDomainStatus.ACTIVE},
+            in_charge=False,
+            leases=self._leases.needed(meta.type),
+        )
 
     async def _place(self, path: str) -> Connection:
         """Where a local path that is not in use really is. Raises StoragePathRefused, StorageDomainAlreadyExists."""
@@ -180,8 +210,8 @@ class Storage:
             return []
 
 
-def _own_pool(meta: DomainMeta) -> PoolRecord:
-    """The pool of a domain that stands for itself. Raises StorageUnusable."""
+def _check_alone(meta: DomainMeta) -> None:
+    """That a domain stands for itself. Raises StorageUnusable."""
     name = meta.description or meta.uuid
     if meta.type is not StorageDomainType.LOCALFS:
         raise StorageUnusable(domain=name, reason=f"it is of the type {meta.type}, not a local one")
@@ -189,13 +219,3 @@ def _own_pool(meta: DomainMeta) -> PoolRecord:
         raise StorageUnusable(domain=name, reason="it is not the master of a pool")
     if set(meta.pool.domains) != {meta.uuid}:
         raise StorageUnusable(domain=name, reason="its pool has other domains too: connect to it as that pool")
-    return PoolRecord(
-        id=meta.pools[0],
-        host_id=_HOST_ID,
-        master=meta.uuid,
-        master_version=meta.master_version,
-        domains=dict(meta.pool.domains),
-        in_charge=True,
-        leases=False,
-        lver=0,
-    )

@@ -56,6 +56,7 @@ class Templates:
     async def link(self, domain_id: str, template_image_id: str, volume_id: str, image_id: str) -> None:
         """Let the template's volume be in another image too."""
         domain = await self._repository.writable(domain_id)
+        await self._files.make_directory(domain.root, domain.path(layout.image(image_id)))
         for inside in _FILES:
             old, new = domain.path(inside(template_image_id, volume_id)), domain.path(inside(image_id, volume_id))
             with contextlib.suppress(FileExists):
@@ -68,6 +69,9 @@ class Templates:
         image = await self._catalog.image(domain, image_id)
         if image is not None and any(meta.parent == volume_id for meta in image.volumes.values()):
             return
-        for inside in reversed(_FILES):
-            with contextlib.suppress(FileMissing):
+        directory = domain.path(layout.image(image_id))
+        with contextlib.suppress(FileMissing):
+            for inside in reversed(_FILES):
                 await self._files.remove(domain.root, domain.path(inside(image_id, volume_id)))
+            if not await self._files.names(domain.root, directory):
+                await self._files.remove(domain.root, directory)

@@ -9,6 +9,7 @@ from vdsm.contract import host
 from vdsm.contract.errors_domains import DiskInUse
 from vdsm.contract.errors_storage import FileMissing, TicketRefused
 from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo, TransferOp
+from vdsm.contract.storage_words import VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import FileKind, Files
 from vdsm.core.ports.transfers import ImageServers, Ticket, Transfers
@@ -123,6 +124,8 @@ class Tickets:
         top = chain_of(found)[0]
         if writes and volume_id != top:
             raise TicketRefused(url=url, reason=f"others go on from that volume; written to is {top}")
+        if writes and image.template() and image.volumes[top].legality is VolumeLegality.LEGAL:
+            raise TicketRefused(url=url, reason="it is a template, which others go on from")
         for machine in self._users(image_id) if writes else ():
             raise DiskInUse(disk=found.name, vm=machine)
         return await self.url_of(found, volume_id)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from vdsm.contract import disk
-from vdsm.contract.disk import DiskInfo, DiskTransfer
+from vdsm.contract.disk import DataExtent, DiskInfo, DiskTransfer
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
 from vdsm.contract.host_tickets import TransferOp
@@ -95,8 +95,10 @@ class DiskTransfers:
         for machine in self._users(disk_id):
             raise DiskInUse(disk=found.name, vm=machine)
         length, ticket = await self._length(found), str(uuid.uuid4())
+        data = await self._files.extents(found.domain.root, self._file(found))
         await self._let_in(ctx, found, length, {ticket: TransferOp.READ})
-        return self._answer(found, ticket, length, 0)
+        extents = [DataExtent(start=extent.start, length=extent.length) for extent in data]
+        return replace(self._answer(found, ticket, length, 0), data=extents)
 
     @handles(disk.finish_upload)
     async def finish_upload(self, ctx: Context, disk_id: str) -> DiskInfo:
@@ -111,8 +113,10 @@ class DiskTransfers:
 
     async def _length(self, found: Found) -> int:
         """Of its file."""
-        inside = found.domain.path(layout.volume(found.image.id, chain_of(found)[0]))
-        return (await self._files.status(found.domain.root, inside)).size
+        return (await self._files.status(found.domain.root, self._file(found))).size
+
+    def _file(self, found: Found) -> str:
+        return found.domain.path(layout.volume(found.image.id, chain_of(found)[0]))
 
     async def _let_in(
         self, ctx: Context, found: Found, length: int, tickets: dict[str, TransferOp], *first: Step

@@ -15,7 +15,6 @@ from vdsm.contract.errors_storage import FileMissing, ImageVerificationError
 from vdsm.contract.storage_words import (
     BLANK,
     VolumeLegality,
-    VolumeRole,
     VolumeStatus,
 )
 from vdsm.contract.volume import QemuImageInfo, VolumeInfo, VolumeSizeInfo
@@ -81,7 +80,7 @@ class Volumes:
             domain=domain_id,
             pool=pool.id if pool else BLANK,
             parent=meta.parent,
-            children=await self._children(place),
+            children=await self._do.children(place.found.domain, volume_id, meta),
             description=meta.description,
             disktype=meta.disk_type,
             format=meta.format,
@@ -153,14 +152,6 @@ class Volumes:
         if image is None or volume_id not in image.volumes:
             raise VolumeDoesNotExist(volume=volume_id, image=image_id)
         return Place(Found(domain, image), volume_id, image.volumes[volume_id])
-
-    async def _children(self, place: Place) -> list[str]:
-        """A template's are in other images."""
-        images = [place.found.image]
-        if place.meta.role is VolumeRole.SHARED:
-            images += (await self._catalog.images(place.found.domain)).values()
-        volumes = {name: meta for image in images for name, meta in image.volumes.items()}
-        return sorted(name for name, meta in volumes.items() if meta.parent == place.volume_id)
 
     async def _file(self, place: Place) -> FileStatus | None:
         domain, inside = place.found.domain, layout.volume(place.found.image.id, place.volume_id)

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from vdsm.contract.errors_domains import DiskUnusable, GenerationMismatch, VolumeDoesNotExist
+from vdsm.contract.sdm import CopyDataDIVEndpoint
 from vdsm.contract.storage_words import VolumeLegality
 from vdsm.core.ports.files import Files
 
@@ -32,6 +33,10 @@ class Address(msgspec.Struct, frozen=True):
     domain: str
     image: str
     volume: str
+
+
+def address_of(info: CopyDataDIVEndpoint) -> Address:
+    return Address(info.sd_id, info.img_id, info.vol_id)
 
 
 class Place(NamedTuple):
@@ -96,11 +101,14 @@ class VolumeJobs:
             meta = replace(place.meta, generation=done)
             await self._write(place, meta if after is None else replace(meta, legality=after))
 
-    async def write(self, address: Address, meta: VolumeMeta) -> None:
-        """Its metadata is this from now on; a volume that is not there stays away."""
+    async def update(self, address: Address, generation: int, meta: VolumeMeta) -> None:
+        """Its metadata, of that generation, is this from now on; it is already: fine."""
         domain = await self._repository.workable(address.domain)
         async with self._leases.held(domain, address.image, address.volume):
-            await self._write(await self._place(domain, address), meta)
+            place = await self._place(domain, address)
+            if place.meta.generation != generation and place.meta != meta:
+                raise GenerationMismatch(volume=address.volume, stated=generation, found=place.meta.generation)
+            await self._write(place, meta)
 
     async def _write(self, place: Place, meta: VolumeMeta) -> None:
         domain, inside = place.found.domain, layout.meta(place.found.image.id, place.volume)

@@ -118,7 +118,7 @@ class VolumeOperations:
         if not await self._has_meta(domain, meta.image, volume_id):
             old, new = layout.volatile(meta.image, volume_id), layout.meta(meta.image, volume_id)
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
-            if meta.parent == BLANK:
+            if await self._own(domain, meta.image) == [volume_id]:
                 self._tell(DiskCreated, domain, meta.image, chains.alias(meta) or meta.image)
 
     @operation("volume.describe")
@@ -147,17 +147,28 @@ class VolumeOperations:
     async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
         """Of a volume that was being made, everything. Raises VolumeImageHasChildren."""
         domain = await self._repository.writable(meta.domain)
-        image = await self._catalog.image(domain, meta.image)
-        for child, other in image.volumes.items() if image is not None else ():
-            if other.parent == volume_id:  # it was finished, and is used: this undoes it later
-                raise VolumeImageHasChildren(volume=volume_id, child=child, image=meta.image)
+        for child in await self.children(domain, volume_id, meta):  # it was finished, and is used: this undoes it later
+            raise VolumeImageHasChildren(volume=volume_id, child=child, image=meta.image)
         was_there = await self._erase(domain, meta.image, volume_id)
-        if was_there and meta.parent == BLANK:
+        if was_there and not await self._own(domain, meta.image):
             self._tell(DiskRemoved, domain, meta.image, chains.alias(meta) or meta.image)
         directory = domain.path(layout.image(meta.image))
         with contextlib.suppress(FileMissing):
             if not await self._files.names(domain.root, directory):
                 await self._files.remove(domain.root, directory)
+
+    async def children(self, domain: Domain, volume_id: str, meta: VolumeMeta) -> list[str]:
+        """The volumes that go on from one; a template's are in other images."""
+        image = await self._catalog.image(domain, meta.image)
+        images = [image] if image is not None else []
+        if meta.role is VolumeRole.SHARED:
+            images += (await self._catalog.images(domain)).values()
+        volumes = {name: other for image in images for name, other in image.volumes.items()}
+        return sorted(name for name, other in volumes.items() if other.parent == volume_id)
+
+    async def _own(self, domain: Domain, image_id: str) -> list[str]:
+        image = await self._catalog.image(domain, image_id)
+        return image.own() if image is not None else []
 
     @operation("volume.erase")
     async def erase_volume(self, domain_id: str, image_id: str, volume_id: str) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from vdsm.contract.errors import CannotCreateVM
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, VolumeDoesNotExist
-from vdsm.contract.storage_words import VolumeStatus
+from vdsm.contract.storage_words import VolumeRole, VolumeStatus
 from vdsm.contract.vm_params import Disk, DiskFormat
 from vdsm.core.handlers import Context
 from vdsm.core.storage.catalog import Catalog, Found, chain_of
@@ -69,6 +69,8 @@ class Admission:
                 raise CannotCreateVM(reason=f"disk {path} is of the format {found.format}; leave the format out")
             if disk.volume not in (None, found.volume_id):
                 raise CannotCreateVM(reason=f"disk {path} is written to in its volume {found.volume_id}")
+            if found.template and not disk.read_only:
+                raise CannotCreateVM(reason=f"disk {path} is a template, which is only read: make a disk from it")
             path, wanted = found.path, found.format
         path, image_format = await self.file(ctx, path, wanted, writes=not disk.read_only)
         return msgspec.structs.replace(disk, path=path, format=image_format)
@@ -111,6 +113,8 @@ class Admission:
             raise DiskUnusable(disk=found.name, reason=f"its volume {spot.volume_id} was merged into another")
         if writes and spot.volume_id != chain[0]:
             raise DiskUnusable(disk=found.name, reason=f"it is written to in its volume {chain[0]}")
+        if writes and found.image.volumes[spot.volume_id].role is VolumeRole.SHARED:
+            raise DiskUnusable(disk=found.name, reason="it is a template, which is only read")
         layers = layers_of(found, spot.volume_id)
         facts = await self._files.look(layers[0].path, layers[0].format)
         if [facts.path, *facts.references] != [layer.path for layer in layers]:

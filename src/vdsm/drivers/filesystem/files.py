@@ -19,7 +19,7 @@ from vdsm.contract.errors_storage import (
     StorageBroken,
     StorageReadOnly,
 )
-from vdsm.core.ports.files import FileStatus, Space
+from vdsm.core.ports.files import Extent, FileStatus, Space
 from vdsm.drivers.worker import Program, Worker
 
 _PATIENCE_S = 30.0
@@ -69,6 +69,16 @@ class LinuxFiles:
         found, _ = await self._call(root, "status", path)
         return msgspec.convert(found, FileStatus)
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        for path in paths:
+            _check(root, path)
+        found, _ = await self._send(root, "statuses", "", seconds=_TREE_S, paths=list(paths))
+        return msgspec.convert(found, list[FileStatus | None])
+
+    async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
+        found, _ = await self._call(root, "extents", path, seconds=_TREE_S, most=most)
+        return msgspec.convert(found, list[Extent])
+
     async def names(self, root: str, path: str = "") -> Sequence[str]:
         found, _ = await self._call(root, "names", path)
         return msgspec.convert(found, list[str])
@@ -92,6 +102,9 @@ class LinuxFiles:
 
     async def remove(self, root: str, path: str) -> bool:
         return bool((await self._call(root, "remove", path, seconds=_TREE_S))[0])
+
+    async def real_path(self, root: str) -> str:
+        return str((await self._send(root, "real_path", ""))[0])
 
     async def space(self, root: str) -> Space:
         found, _ = await self._send(root, "space", "")

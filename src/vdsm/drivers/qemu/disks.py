@@ -25,7 +25,7 @@ from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure
 from .chain import Look
 from .stated import layers as layers_of
 from .stated import read_reference, read_stated
-from .tool import QemuImg, decoded, takes_direct
+from .tool import SPARSIFY, QemuImg, decoded, takes_direct
 
 _MODE = 0o660
 _COMPATS = ("0.10", "1.1")
@@ -206,6 +206,12 @@ class QemuDisks:
         looks = await self._read(image)
         words = ["amend", "-q", "-f", image.format, "-o", f"compat={_known(compat)}", "--", image.path]
         await self._tool.work(image.lane, "amend", image.path, words, size=looks[0].size)
+
+    async def sparsify(self, image: Image) -> None:
+        looks = await self._read(image)
+        words = ["--in-place", "--quiet", "--format", image.format, image.path]
+        size = sum(look.virtual_size for look in looks)
+        await self._tool.work(image.lane, "sparsify", image.path, words, size=size, program=SPARSIFY)
 
     async def add_bitmap(self, image: Image, name: str, *, granularity: int = 0, enabled: bool = True) -> None:
         words = ["--add", *([f"-g{granularity}"] if granularity else []), *([] if enabled else ["--disable"])]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from vdsm.contract.errors import ObjectBusy
-from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, NoSpaceLeftOnDomain
+from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, NoSpaceLeftOnDomain, ToolMissing
 from vdsm.core.ports.disks import Progress
 from vdsm.drivers.files import clean
 from vdsm.drivers.pool import Pool
@@ -30,6 +30,9 @@ _WORK_BYTES_PER_S = 4 << 20  # slower storage than this is broken storage
 _WORK_CPU_S = 120
 _WORK_BYTES_PER_CPU_S = 32 << 20
 _WORK_MEMORY = 8 << 30  # addresses: each of up to 64 threads reserves 64 MiB and more, and uses little of it
+# libguestfs is to start its QEMU itself: through libvirt it would look for a network and for users.
+SPARSIFY = ("env", "LIBGUESTFS_BACKEND=direct", "virt-sparsify")
+SPARSIFY_MISSING = 127  # so says env
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 T = TypeVar("T")
@@ -73,15 +76,16 @@ class QemuImg:
         size: int,
         progress: Progress | None = None,
         fine: Collection[int] = (0,),
+        program: Sequence[str] = ("qemu-img",),
     ) -> Finished:
-        """As `quick`, for what has to do with `size` bytes."""
+        """As `quick`, for what has to do with `size` bytes; also another `program` that works on images."""
         limits = Limits(
             cpu_s=_WORK_CPU_S + size // _WORK_BYTES_PER_CPU_S, memory_bytes=_WORK_MEMORY, output_bytes=1 << 20
         )
         at = self._lane(lane)
         async with at.works:
             done = await at.programs.run(
-                ["qemu-img", *words],
+                [*program, *words],
                 most=_WORK_S + size / _WORK_BYTES_PER_S,
                 limits=limits,
                 heard=None if progress is None else _percents(progress),
@@ -136,6 +140,8 @@ def _judged(done: Finished, what: str, file: str, fine: Collection[int]) -> Fini
         raise ObjectBusy(what=file, holder="another program that has it open")
     if f"'{file}': No such file or directory" in said:
         raise FileMissing(file=file)
+    if done.status == SPARSIFY_MISSING:
+        raise ToolMissing(tool="virt-sparsify", package="guestfs-tools")
     raise ImageOperationFailed(what=what, file=file, reason=reason)
 
 

@@ -19,6 +19,7 @@ from vdsm.contract.errors_storage import (
     ReleaseHostIdFailure,
     ReleaseLockFailure,
     SanlockInquireError,
+    SanlockLVBError,
 )
 from vdsm.core.ports.leases import Lease, LeaseState, Lockspace
 from vdsm.drivers.worker import Program, Worker
@@ -62,6 +63,11 @@ class SanlockLeases:
             "format_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason), _whole(lease)
         )
 
+    async def clear_lease(self, lease: Lease) -> None:
+        await self._call(
+            "clear_lease", lambda reason: ClusterLockInitError(lease=lease.name, reason=reason), _whole(lease)
+        )
+
     async def join(self, space: Lockspace, host_id: int, *, io_timeout: int = 10) -> None:
         async with self._joining:
             await self._call(
@@ -87,9 +93,21 @@ class SanlockLeases:
         )
         return bool(found)
 
-    async def acquire(self, lease: Lease, host_id: int) -> None:
-        await self._call("acquire", lambda reason: AcquireLockFailure(lease=lease.name, reason=reason), _place(lease))
+    async def acquire(self, lease: Lease, host_id: int, *, with_value: bool = False) -> None:
+        await self._call(
+            "acquire",
+            lambda reason: AcquireLockFailure(lease=lease.name, reason=reason),
+            _place(lease) | {"with_value": with_value},
+        )
         self._held[lease.lockspace, lease.name] = lease
+
+    async def write_value(self, lease: Lease, value: bytes) -> None:
+        await self._call(
+            "write_value",
+            lambda reason: SanlockLVBError(lease=lease.name, reason=reason),
+            _place(lease),
+            data=value,
+        )
 
     async def release(self, lease: Lease, host_id: int) -> None:
         await self._call("release", lambda reason: ReleaseLockFailure(lease=lease.name, reason=reason), _place(lease))
@@ -116,10 +134,16 @@ class SanlockLeases:
             self._lost(lost)
 
     async def _call(
-        self, op: str, problem: Callable[[str], Problem], args: dict[str, object], *, seconds: float = _PATIENCE_S
+        self,
+        op: str,
+        problem: Callable[[str], Problem],
+        args: dict[str, object],
+        *,
+        data: bytes = b"",
+        seconds: float = _PATIENCE_S,
     ) -> Any:
         try:
-            return (await self._worker.call(op, args, b"", seconds))[0]
+            return (await self._worker.call(op, args, data, seconds))[0]
         except OSError as error:
             reason = error.strerror or f"error {error.errno}"
             if error.errno == errno.ENOPKG:
@@ -145,6 +169,8 @@ def _whole(lease: Lease) -> dict[str, object]:
 
 
 def _name(name: str) -> str:
-    if not name.isascii() or not name.isprintable() or not 0 < len(name) <= _NAME_MAX:
-        raise InvalidParams(reason=f"{name!r} is no name of a lease: it has 1 to {_NAME_MAX} ASCII characters")
+    if not name.isascii() or not name.isprintable() or not 0 < len(name) <= _NAME_MAX or ":" in name or "\\" in name:
+        raise InvalidParams(
+            reason=f"{name!r} is no name of a lease: it has 1 to {_NAME_MAX} ASCII characters, none of them : or \\"
+        )
     return name

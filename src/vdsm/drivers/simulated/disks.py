@@ -198,6 +198,12 @@ class SimulatedDisks:
         await self._meet("amend", image)
         self._confirm(image).compat = compat
 
+    async def sparsify(self, image: Image) -> None:
+        """Here a file system uses every cluster that is not all zeros."""
+        await self._meet("sparsify", image)
+        body = self._confirm(image)
+        body.clusters = {number: pattern for number, pattern in body.clusters.items() if pattern}
+
     async def add_bitmap(self, image: Image, name: str, *, granularity: int = 0, enabled: bool = True) -> None:
         await self._meet("bitmap", image)
         body = self._confirm(image)

@@ -12,7 +12,7 @@ from vdsm.contract.errors_storage import (
     PathEscapes,
     StorageBroken,
 )
-from vdsm.core.ports.files import FileKind, FileStatus, Space
+from vdsm.core.ports.files import Extent, FileKind, FileStatus, Space
 
 from .faults import Faults
 from .tree import Node, Tree, allocated
@@ -88,6 +88,19 @@ class SimulatedFiles:
             inode=node.inode,
         )
 
+    async def statuses(self, root: str, paths: Sequence[str]) -> Sequence[FileStatus | None]:
+        found: list[FileStatus | None] = []
+        for path in paths:
+            try:
+                found.append(await self.status(root, path))
+            except FileMissing:
+                found.append(None)
+        return found
+
+    async def extents(self, root: str, path: str, *, most: int = 10_000) -> Sequence[Extent]:
+        node = self.tree.file(await self._at("extents", root, path))
+        return [Extent(0, len(node.data))] if node.data else []
+
     async def names(self, root: str, path: str = "") -> Sequence[str]:
         return self.tree.names(await self._at("names", root, path))
 
@@ -127,6 +140,11 @@ class SimulatedFiles:
         for name in self.tree.below(at):
             del self.tree.nodes[name]
         return self.tree.nodes.pop(at, None) is not None
+
+    async def real_path(self, root: str) -> str:
+        await self._faults.stall("real_path", root)
+        node = self.tree.nodes.get(posixpath.normpath(root))
+        return node.target if node is not None and node.kind is FileKind.LINK else posixpath.normpath(root)
 
     async def space(self, root: str) -> Space:
         self.tree.get(await self._at("space", root, ""))

@@ -218,6 +218,20 @@ def resize(root: str, path: str, size: int) -> Answer:
 
 
 def status(root: str, path: str) -> Answer:
+    return _status(root, path), b""
+
+
+def statuses(root: str, paths: list[str]) -> Answer:
+    found: list[dict[str, object] | None] = []
+    for path in paths:
+        try:
+            found.append(_status(root, path))
+        except FileNotFoundError:
+            found.append(None)
+    return found, b""
+
+
+def _status(root: str, path: str) -> dict[str, object]:
     if path:
         with _parent(root, path) as (above, name):
             found = os.lstat(name, dir_fd=above)
@@ -232,7 +246,23 @@ def status(root: str, path: str) -> Answer:
         "links": found.st_nlink,
         "mode": stat.S_IMODE(found.st_mode),
         "inode": found.st_ino,
-    }, b""
+    }
+
+
+def extents(root: str, path: str, most: int) -> Answer:
+    found: list[tuple[int, int]] = []
+    with _file(root, path, os.O_RDONLY) as handle:
+        size, end = os.fstat(handle).st_size, 0
+        while end < size:
+            try:
+                start = os.lseek(handle, end, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # only a hole is left
+            end = os.lseek(handle, start, os.SEEK_HOLE) if len(found) < most - 1 else size
+            found.append((start, end - start))
+    return found, b""
 
 
 def names(root: str, path: str) -> Answer:
@@ -337,6 +367,10 @@ def _remove(above: int, name: str, depth: int) -> None:
     os.rmdir(name, dir_fd=above)
 
 
+def real_path(root: str) -> Answer:
+    return _text(os.path.realpath(root)), b""
+
+
 def space(root: str) -> Answer:
     found = os.statvfs(root)
     return {
@@ -389,7 +423,7 @@ def _smallest_direct_write(above: int, name: str) -> int:
 OPERATIONS: dict[str, Callable[..., Answer]] = {
     call.__name__: call
     for call in (
-        read, read_at, read_all, create, replace, write_at, resize, status, names, make_directory,
-        rename, link, make_symlink, read_symlink, remove, space, probe, block_size,
+        read, read_at, read_all, create, replace, write_at, resize, status, statuses, extents, names, make_directory,
+        rename, link, make_symlink, read_symlink, remove, real_path, space, probe, block_size,
     )
 }  # fmt: skip

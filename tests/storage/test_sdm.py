@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The smaller jobs on volumes: metadata, formats, bitmaps, space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.memory_host import MemoryHost
+from harness.volumes import Volumes, new_id
+from vdsm.contract import AnyVerb, sdm, storage_pool
+from vdsm.contract.errors import InvalidParams
+from vdsm.contract.errors_domains import (
+    DiskInUse,
+    GenerationMismatch,
+    IncorrectFormat,
+    InvalidVolumeUpdate,
+    SpmStatusError,
+    UnexpectedVolumeState,
+    VolumeDoesNotExist,
+)
+from vdsm.contract.errors_storage import AddBitmapError, BitmapDoesNotExist, ImageOperationFailed
+from vdsm.contract.storage_words import VolumeLegality, VolumeRole
+from vdsm.core.storage import volume_meta
+from vdsm.drivers.simulated.faults import Fault
+
+
+@pytest.fixture
+async def volumes(host: MemoryHost) -> Volumes:
+    return await Volumes.of(host)
+
+
+async def job(
+    volumes: Volumes, verb: AnyVerb, image: str, name: str, *, generation: int | None = None, **more: Any
+) -> None:
+    info = volumes.endpoint(image, name, **({} if generation is None else {"generation": generation}))
+    await volumes.host.call(verb, job_id=new_id(), vol_info=info, **more)
+
+
+# ---- metadata --------------------------------------------------------------------------------------------------------
+
+
+async def test_metadata_are_updated(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1)
+    await job(volumes, sdm.update_volume, image, name, generation=0, vol_attr={"legality": "ILLEGAL"})
+    meta = volumes.meta(image, name)
+    assert (meta.legality, meta.generation, meta.description) == (VolumeLegality.ILLEGAL, 1, "d")
+    more = {"legality": "LEGAL", "description": "", "generation": 500, "type": "SHARED"}
+    await job(volumes, sdm.update_volume, image, name, vol_attr=more)
+    meta = volumes.meta(image, name)
+    assert (meta.legality, meta.generation, meta.description) == (VolumeLegality.LEGAL, 500, "")
+    assert meta.role is VolumeRole.SHARED
+    assert await volumes.check() == []
+
+
+async def test_generations_begin_anew(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1)
+    await job(volumes, sdm.update_volume, image, name, vol_attr={"generation": volume_meta.GENERATIONS - 1})
+    await job(volumes, sdm.update_volume, image, name, vol_attr={})
+    assert volumes.meta(image, name).generation == 0
+
+
+async def test_what_metadata_do_not_become(volumes: Volumes) -> None:
+    image, (base, top) = await volumes.chain(2)
+    before = await volumes.dump()
+    for name, wrong, problem in (
+        (top, {"type": "SHARED"}, InvalidVolumeUpdate),  # it has a parent
+        (base, {"type": "LEAF"}, InvalidVolumeUpdate),
+        (base, {"legality": "FAKE"}, InvalidVolumeUpdate),
+        (base, {"generation": 1000}, InvalidParams),
+        (base, {"description": "x" * 211}, InvalidParams),
+        (base, {"colour": "red"}, InvalidParams),
+        (new_id(), {}, VolumeDoesNotExist),
+    ):
+        with pytest.raises(problem):
+            await job(volumes, sdm.update_volume, image, name, vol_attr=wrong)
+    with pytest.raises(GenerationMismatch, match="of generation 0, not 3"):
+        await job(volumes, sdm.update_volume, image, base, generation=3, vol_attr={})
+    assert await volumes.dump() == before
+
+
+# ---- formats and space -----------------------------------------------------------------------------------------------
+
+
+async def test_a_volume_is_amended(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW")
+    for compat in ("0.10", "1.1"):
+        await job(volumes, sdm.amend_volume, image, name, qcow2_attr={"compat": compat})
+        assert (await volumes.host.disk_images.info(await volumes.file(image, name))).compat == compat
+    assert volumes.meta(image, name).generation == 2
+    raw_image, (raw,) = await volumes.chain(1)
+    with pytest.raises(IncorrectFormat):
+        await job(volumes, sdm.amend_volume, raw_image, raw, qcow2_attr={"compat": "1.1"})
+
+
+async def test_a_volume_is_sparsified(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1)
+    volumes.write(image, name, 0, 1)
+    volumes.write(image, name, 1, 0)
+    await job(volumes, sdm.sparsify_volume, image, name)
+    body = volumes.host.tree.file(volumes.path(image, name)).body
+    assert body is not None
+    assert set(body.clusters) == {0}
+    meta = volumes.meta(image, name)
+    assert (meta.generation, meta.legality) == (1, VolumeLegality.LEGAL)
+    await volumes.make(image, parent=name)
+    with pytest.raises(UnexpectedVolumeState):
+        await job(volumes, sdm.sparsify_volume, image, name)
+    used, (lone,) = await volumes.chain(1)
+    await volumes.host.create("a", disks=[{"path": used}])
+    with pytest.raises(DiskInUse):
+        await job(volumes, sdm.sparsify_volume, used, lone)
+
+
+# ---- bitmaps ---------------------------------------------------------------------------------------------------------
+
+
+async def test_bitmaps_come_and_go(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW")
+    first, second, third = sorted(new_id() for _ in range(3))
+    for bitmap in (first, second, third):
+        await job(volumes, sdm.add_bitmap, image, name, bitmap=bitmap)
+    await job(volumes, sdm.remove_bitmap, image, name, generation=3, bitmap=second)
+    assert await volumes.bitmaps(image, name) == [first, third]
+    await job(volumes, sdm.clear_bitmaps, image, name)
+    assert await volumes.bitmaps(image, name) == []
+    meta = volumes.meta(image, name)
+    assert (meta.generation, meta.legality) == (5, VolumeLegality.LEGAL)
+
+
+async def test_what_is_refused_of_bitmaps_changes_nothing(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW", bitmap=(there := new_id()))
+    raw_image, (raw,) = await volumes.chain(1)
+    before = await volumes.dump()
+    with pytest.raises(AddBitmapError, match="already"):
+        await job(volumes, sdm.add_bitmap, image, name, bitmap=there)
+    with pytest.raises(AddBitmapError, match="raw"):
+        await job(volumes, sdm.add_bitmap, raw_image, raw, bitmap=there)
+    for where in ((image, name), (raw_image, raw)):
+        with pytest.raises(BitmapDoesNotExist):
+            await job(volumes, sdm.remove_bitmap, *where, bitmap=new_id())
+    volumes.host.disk_faults.set("bitmap", Fault(error="boom"))
+    with pytest.raises(ImageOperationFailed):
+        await job(volumes, sdm.add_bitmap, image, name, bitmap=new_id())
+    assert await volumes.dump() == before
+    await job(volumes, sdm.clear_bitmaps, raw_image, raw)
+
+
+async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW")
+    await volumes.host.call(storage_pool.spm_stop, storagepoolID=volumes.pool)
+    calls: list[tuple[AnyVerb, dict[str, Any]]] = [
+        (sdm.add_bitmap, {"bitmap": "b"}),
+        (sdm.remove_bitmap, {"bitmap": "b"}),
+        (sdm.clear_bitmaps, {}),
+        (sdm.update_volume, {"vol_attr": {}}),
+        (sdm.amend_volume, {"qcow2_attr": {}}),
+        (sdm.sparsify_volume, {}),
+    ]
+    for verb, more in calls:
+        with pytest.raises(SpmStatusError):
+            await job(volumes, verb, image, name, **more)
