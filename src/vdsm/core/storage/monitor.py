@@ -102,10 +102,10 @@ class Monitor:
             delay=round(watch.delay, 6),
         )
 
-    def space(self, domain_id: str) -> Space:
-        """As it was at the last check."""
+    def space(self, domain_id: str) -> Space | None:
+        """As it was at the last look, if there was one."""
         watch = self._watches.get(domain_id)
-        return watch.space if watch and watch.space else Space(total=0, available=0)
+        return watch.space if watch is not None else None
 
     def by_state(self) -> dict[str, int]:
         return Counter(state_of(domain).value for domain in self._repository)

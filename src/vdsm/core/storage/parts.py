@@ -141,7 +141,7 @@ class StorageParts:
             moves,
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(files, repository, domain_operations, domain_leases, charge, places, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]

@@ -40,7 +40,6 @@ from vdsm.contract.storage_words import (
     StorageDomainType,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import Files
 from vdsm.core.steps import Op, Step
 
 from . import domain_meta, layout
@@ -49,7 +48,9 @@ from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .host_ids import HostIds
 from .masters import check_master
+from .monitor import Monitor
 from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
@@ -62,16 +63,18 @@ _NOBODY = -1
 class Pools:
     def __init__(
         self,
-        files: Files,
         repository: Repository,
+        monitor: Monitor,
         operations: DomainOperations,
         leases: DomainLeases,
         charge: Charge,
         places: Places,
+        host_ids: HostIds,
         users: Users,
     ) -> None:
-        self._files = files
         self._repository = repository
+        self._monitor = monitor
+        self._host_ids = host_ids
         self._do = operations
         self._leases = leases
         self._charge = charge
@@ -158,6 +161,8 @@ class Pools:
                 raise StorageInUse(domain=name, user=f"storage pool {pool.id}")
             for machine in self._users(domain.id):
                 raise StorageInUse(domain=name, user=f"virtual machine {machine}")
+            if (number := self._host_ids.number(domain.id)) is not None:
+                raise StorageInUse(domain=name, user=f"this host, as its number {number}: Host.stopMonitoringDomain")
 
     # ---- making and taking apart -----------------------------------------------------------------------------------
 
@@ -312,7 +317,7 @@ class Pools:
             isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
             pool_status=StoragePoolStatus.CONNECTED,
         )
-        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool))
+        return StoragePoolFullInfo(info=info, dominfo=self._dominfo(pool))
 
     def _iso_prefix(self, pool: PoolRecord, domain_id: str) -> str:
         """Where the files of an active domain of disc images are found; empty for another."""
@@ -322,17 +327,17 @@ class Pools:
         active = pool.domains[domain_id] is StorageDomainStatus.ACTIVE
         return f"{self._repository.directory}/{pool.id}/{domain_id}/{layout.ISO_IMAGES}" if active else ""
 
-    async def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
+    def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
+        """From what is known: managers ask all the time, and no domain may keep them waiting."""
         found = {}
         for domain_id, status in pool.domains.items():
             prefix = self._iso_prefix(pool, domain_id)
             row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION, isoprefix=prefix)
-            try:
-                if status is StorageDomainStatus.ACTIVE:
-                    space = await self._files.space((await self._repository.usable(domain_id)).root)
-                    row = replace(row, diskfree=space.available, disktotal=space.total)
-            except Problem:
+            domain, space = self._known(domain_id), self._monitor.space(domain_id)
+            if status is StorageDomainStatus.ACTIVE and (domain is None or domain.meta is None):
                 row = replace(row, status=StorageDomainStatus.UNKNOWN)
+            elif status is StorageDomainStatus.ACTIVE and space is not None:
+                row = replace(row, diskfree=space.available, disktotal=space.total)
             found[domain_id] = row
         return found
 
