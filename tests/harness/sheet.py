@@ -286,7 +286,7 @@ SHEET = [
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
     Line("VM.create", {"vmParams": {**SHAPE, "name": "web6", "disks": [{"path": ON_IT}]}}, keep="web6"),
-    Line("VM.diskSizeExtend", {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 3 << 29}),
+    Line("VM.diskSizeExtend", {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 1 << 30}),
     Line(
         "VM.diskSizeExtend",
         {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 4096},

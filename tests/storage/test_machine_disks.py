@@ -1,23 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disks of running machines: snapshots, merges, plugs, discs; and what is left when something goes wrong."""
+"""Disks of running machines: snapshots, plugs, discs; and what is left when something goes wrong."""
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.data_center import DataCenter
+from harness.machine_disks import (
+    CLUSTER,
+    MIB,
+    chain,
+    layers,
+    links,
+    make,
+    nothing_changed,
+    ref,
+    sound,
+    stack,
+    until,
+)
 from harness.memory_host import MemoryHost
 from vdsm.contract import disk, storage, task, vm, volume
 from vdsm.contract import host as hosts
-from vdsm.contract.disk import DiskInfo
 from vdsm.contract.errors import (
     BadDiskResizeParameter,
     FileUnusable,
@@ -25,7 +34,6 @@ from vdsm.contract.errors import (
     HotplugDiskFailed,
     HotunplugDiskFailed,
     InvalidParameter,
-    MergeFailed,
     MethodNotImplemented,
     PathNotAllowed,
     Problem,
@@ -35,87 +43,13 @@ from vdsm.contract.errors import (
     XmlRefused,
 )
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, VolumeDoesNotExist
+from vdsm.contract.events import VMDefined, VMStatus
 from vdsm.contract.storage_words import BLANK, VolumeStatus
 from vdsm.contract.task import State
 from vdsm.contract.vm_info import VmInfo
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.storage.catalog import Found
 from vdsm.core.vm import disk_operations
 from vdsm.drivers.simulated.faults import Fault
-
-MIB = 1 << 20
-CLUSTER = 65536
-
-
-async def make(host: MemoryHost, name: str = "root", **more: object) -> DiskInfo:
-    made = await host.call(disk.create, name=name, size=MIB, **more)
-    assert isinstance(made, DiskInfo)
-    return made
-
-
-async def chain(host: MemoryHost, disk_id: str) -> list[str]:
-    return [row.id for row in (await host.call(disk.get_info, diskID=disk_id)).chain]
-
-
-async def layers(host: MemoryHost, vm_id: str, drive: str = "vda") -> list[str]:
-    """What the machine reads and writes, as `Host.dumpxmls` has it: ids of volumes."""
-    root = ET.XML((await host.call(hosts.dumpxmls, vmList=[vm_id]))[vm_id])
-    found: list[str] = []
-    for candidate in root.findall("devices/disk"):
-        target = candidate.find("target")
-        element: ET.Element | None = candidate if target is not None and target.get("dev") == drive else None
-        while element is not None and (source := element.find("source")) is not None:
-            found.append(source.get("file", "").rpartition("/")[2])
-            element = element.find("backingStore")
-    return found
-
-
-async def findings(host: MemoryHost) -> list[str]:
-    return [
-        f"{found.where}: {found.what}"
-        for row in await host.call(storage.list_)
-        for found in await host.call(storage.check, storageID=row.id)
-    ]
-
-
-async def sound(host: MemoryHost) -> None:
-    assert await findings(host) == []
-
-
-def ref(info: DiskInfo, volume_id: str) -> dict[str, str]:
-    return {"domainID": info.storage_id, "imageID": info.id, "volumeID": volume_id}
-
-
-async def merge(host: MemoryHost, machine: VmInfo, info: DiskInfo, top: str, base: str, **more: object) -> None:
-    leaf = (await chain(host, info.id))[0]
-    names = {"drive": ref(info, leaf), "topVolUUID": top, "baseVolUUID": base}
-    await host.call(vm.merge, vmID=machine.vm_id, **names, **more)
-
-
-def links(host: MemoryHost) -> list[str]:
-    return sorted(path for path in host.tree.nodes if path.startswith("/run/vdsm/storage/") and path.count("/") == 5)
-
-
-async def until(holds: Any) -> None:
-    async with asyncio.timeout(5):
-        while not (await holds() if asyncio.iscoroutinefunction(holds) else holds()):
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def nothing_changed(host: MemoryHost, problem: type[Problem], match: str | None = None) -> AsyncIterator[None]:
-    """Neither files nor documents, when this is refused."""
-
-    def state() -> tuple[dict[str, bytes], list[str]]:
-        return {path: bytes(node.data) for path, node in host.tree.nodes.items()}, [
-            row.domain.xml for row in host.table
-        ]
-
-    before = state()
-    with pytest.raises(problem, match=match):
-        yield
-    assert state() == before
-
 
 # ---- snapshots -------------------------------------------------------------------------------------------------------
 
@@ -133,7 +67,7 @@ async def test_every_disk_goes_on_in_a_new_volume(host: MemoryHost) -> None:
     assert len(await layers(host, machine.vm_id, "vdc")) == 1
     after = await host.call(vm.get_info, vmID=machine.vm_id)
     assert after.hash != machine.hash
-    assert any(e.data.name == "VM_status" and e.data.reason == "devices" for e in await host.events())
+    assert any(isinstance(e.data, VMStatus) and e.data.reason == "devices" for e in await host.events())
     info = await host.call(disk.get_info, diskID=one.id)
     assert (info.name, info.status, info.size, info.format) == ("one", VolumeStatus.OK, MIB, DiskFormat.QCOW2)
     await sound(host)
@@ -213,159 +147,6 @@ async def test_a_snapshot_that_was_taken_is_not_undone_behind_the_machine(host: 
     assert await chain(host, info.id) == names == await layers(host, machine.vm_id)
 
 
-# ---- merges ----------------------------------------------------------------------------------------------------------
-
-
-async def stack(host: MemoryHost, count: int) -> tuple[DiskInfo, VmInfo, list[str]]:
-    """A machine with a disk of so many layers, the lowest raw, each with a cluster of its own."""
-    info = await make(host)
-    machine = await host.create("a", disks=[{"path": "root"}])
-    for number in range(count):
-        if number:
-            await host.call(vm.snapshot, vmID=machine.vm_id)
-        path = (await host.call(disk.get_info, diskID=info.id)).path
-        host.disk_images.write(path, number * CLUSTER, CLUSTER, number + 1)
-    return info, machine, await chain(host, info.id)
-
-
-async def content(host: MemoryHost, info: DiskInfo, count: int) -> list[int]:
-    """The first byte of each cluster that `stack` wrote, as the machine reads it."""
-    domain = await host.repository.usable(info.storage_id)
-    image = await host.storage.catalog.image(domain, info.id)
-    assert image is not None
-    found = Found(domain, image)
-    return [host.disk_images.read(found.file(image.chain()[0]), number * CLUSTER) for number in range(count)]
-
-
-@pytest.mark.parametrize(("top", "base", "left"), [(0, 1, [1, 2]), (0, 2, [2]), (1, 2, [0, 2])])
-async def test_layers_are_merged_while_the_machine_runs(host: MemoryHost, top: int, base: int, left: list[int]) -> None:
-    info, machine, names = await stack(host, 3)
-    await merge(host, machine, info, names[top], names[base])
-    assert await chain(host, info.id) == [names[at] for at in left] == await layers(host, machine.vm_id)
-    assert await content(host, info, 3) == [1, 2, 3]
-    await host.call(vm.destroy, vmID=machine.vm_id)
-    await host.create("b", disks=[{"path": "root"}])
-    gone = [name for name in names if names.index(name) not in left]
-    assert all(any(name in where for name in gone) for where in await findings(host))
-
-
-async def test_a_merge_is_in_the_statistics_and_alone(host: MemoryHost) -> None:
-    info, machine, names = await stack(host, 2)
-    job = str(uuid.uuid4())
-    host.hypervisor._obeys_after = 0.5
-    work = asyncio.create_task(merge(host, machine, info, names[0], names[1], bandwidth=7, jobUUID=job))
-
-    async def jobs() -> Any:
-        return (await host.call(vm.get_stats, vmID=machine.vm_id))[0].vm_jobs
-
-    await until(jobs)
-    (row,) = (await jobs()).values()
-    assert (row.id, row.job_type, row.block_job_type, row.img_uuid, row.bandwidth) == (
-        job,
-        "block",
-        "commit",
-        info.id,
-        7,
-    )
-    with pytest.raises(MergeFailed, match="already"):
-        await merge(host, machine, info, names[0], names[1])
-    with pytest.raises(HotunplugDiskFailed):
-        await host.call(vm.hotunplug_disk, vmID=machine.vm_id, params={"disk": {"path": "root"}})
-    await work
-    assert await jobs() == {}
-
-
-async def test_what_cannot_be_merged(host: MemoryHost) -> None:
-    info, machine, names = await stack(host, 2)
-    wrong = {"domainID": info.storage_id, "imageID": BLANK, "volumeID": names[0]}
-    calls = [(names[1], names[0], ref(info, names[0])), (names[0], BLANK, ref(info, names[0])),
-             (names[0], names[1], ref(info, names[1])), (names[0], names[1], wrong)]  # fmt: skip
-    for top, base, drive in calls:
-        async with nothing_changed(host, MergeFailed):
-            await host.call(vm.merge, vmID=machine.vm_id, drive=drive, topVolUUID=top, baseVolUUID=base)
-    await host.call(vm.pause, vmID=machine.vm_id)
-    await merge(host, machine, info, names[0], names[1])
-
-
-@pytest.mark.parametrize("method", ["begin_commit", "end_commit"])
-async def test_qemu_fails_and_the_chain_is_whole(host: MemoryHost, method: str) -> None:
-    info, machine, names = await stack(host, 2)
-    host.hypervisor.faults.set(method, Fault(error="no", times=1))
-    with pytest.raises(MergeFailed, match="no"):
-        await merge(host, machine, info, names[0], names[1])
-    assert await chain(host, info.id) == names == await layers(host, machine.vm_id)
-    assert (await host.call(disk.get_info, diskID=info.id)).status is VolumeStatus.OK
-    await sound(host)
-    await merge(host, machine, info, names[0], names[1])
-
-
-@pytest.mark.parametrize("kept", [False, True])
-async def test_the_power_is_cut_in_the_middle(host: MemoryHost, kept: bool) -> None:
-    info = await make(host)
-    params = {"name": "a", "memory": 64, "disks": [{"path": "root"}]}
-    machine = await host.call(vm.define if kept else vm.create, vmParams=params)
-    if kept:
-        await host.call(vm.start, vmID=machine.vm_id)
-    await host.call(vm.snapshot, vmID=machine.vm_id)
-    names = await chain(host, info.id)
-    host.hypervisor._obeys_after = 5
-    work = asyncio.create_task(merge(host, machine, info, names[0], names[1]))
-    await until(lambda: any(m.jobs for m in host.hypervisor._machines.values()))
-    await host.call(vm.destroy, vmID=machine.vm_id)
-    with pytest.raises(MergeFailed):
-        await work
-    assert await chain(host, info.id) == names
-    assert (await host.call(disk.get_info, diskID=info.id)).status is VolumeStatus.OK
-    await sound(host)
-
-
-async def test_a_merge_is_called_off(host: MemoryHost) -> None:
-    info, machine, names = await stack(host, 2)
-    host.hypervisor._obeys_after = 5
-    job = str(uuid.uuid4())
-    work = asyncio.create_task(merge(host, machine, info, names[0], names[1], jobUUID=job))
-    await until(lambda: any(m.jobs for m in host.hypervisor._machines.values()))
-    await host.call(task.stop, taskID=job)
-    with pytest.raises(Problem):
-        await work
-    assert not any(m.jobs for m in host.hypervisor._machines.values())
-    assert await chain(host, info.id) == names
-    await sound(host)
-
-
-@pytest.mark.parametrize("boundary", range(1, 8))
-async def test_the_daemon_dies_at_each_step_of_a_merge(tmp_path: Path, boundary: int) -> None:
-    """The next one finds QEMU's job where it was, and ends it."""
-    seen = 0
-    died = asyncio.Event()
-
-    def at_boundary(row: Any) -> None:
-        nonlocal seen
-        seen += row.verb == "VM.merge"
-        if row.verb == "VM.merge" and seen == boundary:
-            died.set()
-            raise asyncio.CancelledError  # nothing runs after this but the end
-
-    first = MemoryHost(tmp_path, at_boundary=at_boundary)
-    await first.open()
-    await first.call(storage.init, path="/storage/vm")
-    info, machine, names = await stack(first, 2)
-    first.hypervisor._obeys_after = 0.2
-    work = asyncio.create_task(merge(first, machine, info, names[0], names[1]))
-    await asyncio.wait([work, asyncio.create_task(died.wait())], return_when=asyncio.FIRST_COMPLETED)
-    work.cancel()
-    await first.close()
-    second = MemoryHost(tmp_path, first.hypervisor, tree=first.tree)
-    await second.open()
-    if died.is_set() and second.tasks.unfinished():
-        assert (await second.call(vm.get_stats, vmID=machine.vm_id))[0].vm_jobs
-    await second.tasks.settled()
-    assert not second.tasks.unfinished()
-    assert await chain(second, info.id) == names[1:] == await layers(second, machine.vm_id)
-    assert await content(second, info, 2) == [1, 2]
-    await second.close()
-
-
 # ---- plugging --------------------------------------------------------------------------------------------------------
 
 
@@ -376,7 +157,7 @@ async def test_a_disk_comes_and_goes(host: MemoryHost) -> None:
     after = await host.call(vm.hotplug_disk, vmID=machine.vm_id, params={"disk": {"path": "data"}})
     assert [d.name for d in after.devices if d.device == "disk"] == ["vda", "vdb"]
     assert len(links(host)) == 2
-    assert any(e.data.name == "VM_defined" and e.data.change == "added" for e in await host.events())
+    assert any(isinstance(e.data, VMDefined) and e.data.change == "added" for e in await host.events())
     with pytest.raises(DiskInUse):
         await host.create("b", disks=[{"path": "data"}])
     with pytest.raises(DiskInUse):
@@ -483,7 +264,7 @@ async def test_machines_of_others_are_left_alone(host: MemoryHost) -> None:
 async def test_a_disk_grows_while_its_machine_runs_and_while_none_does(host: MemoryHost) -> None:
     info = await make(host)
     machine = await host.create("a", disks=[{"path": "root"}])
-    named = {"driveSpecs": ref(info, info.chain[0].id)}
+    named: dict[str, Any] = {"driveSpecs": ref(info, info.chain[0].id)}
     assert await host.call(vm.disk_size_extend, vmID=machine.vm_id, **named, newSize=2 * MIB - 1) == 2 * MIB
     assert (await host.call(disk.get_info, diskID=info.id)).size == 2 * MIB
     async with nothing_changed(host, BadDiskResizeParameter):
@@ -496,14 +277,6 @@ async def test_a_disk_grows_while_its_machine_runs_and_while_none_does(host: Mem
     await sound(host)
 
 
-async def test_a_larger_layer_makes_its_base_as_large(host: MemoryHost) -> None:
-    info, machine, names = await stack(host, 2)
-    grow = {"driveSpecs": ref(info, names[0]), "newSize": 4 * MIB}
-    await host.call(vm.disk_size_extend, vmID=machine.vm_id, **grow)
-    await merge(host, machine, info, names[0], names[1])
-    assert (await host.call(disk.get_info, diskID=info.id)).size == 4 * MIB
-
-
 async def test_the_alignment_of_partitions_is_not_told(host: MemoryHost) -> None:
     info = await make(host)
     for vm_id in (BLANK, (await host.create("a")).vm_id):
@@ -514,7 +287,7 @@ async def test_the_alignment_of_partitions_is_not_told(host: MemoryHost) -> None
 # ---- starting and stopping -------------------------------------------------------------------------------------------
 
 
-async def kept(host: MemoryHost, name: str = "a", **more: object) -> VmInfo:
+async def kept(host: MemoryHost, name: str = "a", **more: Any) -> VmInfo:
     made = await host.call(vm.define, vmParams={"name": name, "memory": 64, "disks": [{"path": "root"}], **more})
     assert isinstance(made, VmInfo)
     return made
