@@ -130,6 +130,12 @@ SHEET = [
     Line("Disk.list"),
     Line("Disk.getInfo", {"diskID": "{root1}"}),
     Line("Disk.getInfo", {"diskID": NOBODY}, problem="no-such-disk"),
+    Line("Disk.snapshot", {"diskID": "{root1}"}),
+    Line("Disk.extend", {"diskID": "{root1}", "size": 2_000_000}),
+    Line("Disk.extend", {"diskID": "{root1}", "size": 1_000_000}, problem="volume-resize-value-error"),
+    Line("Disk.merge", {"diskID": "{root1}"}),
+    Line("Disk.merge", {"diskID": "{root1}"}, problem="merge-snapshots-error"),
+    Line("Disk.snapshot", {"diskID": NOBODY}, problem="no-such-disk"),
     Line("VM.create", {"vmParams": {**SHAPE, "name": "web3", "disks": [{"path": "root1"}]}}, keep="web3"),
     Line("VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "no"}]}}, problem="no-such-disk"),
     Line(

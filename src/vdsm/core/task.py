@@ -83,7 +83,7 @@ class Tasks:
         try:
             run = self._runs[row.id] = Run(row, self._revive(row), self._saved)
             late = time.time() - row.created > RESUME_WITHIN
-            if row.state in (State.PENDING, State.RUNNING) and not late:
+            if row.state in (State.PENDING, State.RUNNING) and (row.committed or not late):
                 await run.forward()
             else:
                 aborted = row.state is State.ABORTING
@@ -221,7 +221,7 @@ class Tasks:
             raise TaskNotFinished(task=task_id, state=row.state)
         if row.state is not State.DONE:
             raise TaskNotRevertible(task=task_id, reason=f"it is {row.state}")
-        if not any(step.undo for step in row.steps):
+        if row.committed or not any(step.undo for step in row.steps):
             raise TaskNotRevertible(task=task_id, reason="what it did has no way back")
         await ctx.hold(*row.locks)
         steps = self._revive(row)

@@ -41,6 +41,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
 from .tickets import Tickets
@@ -107,7 +108,8 @@ class StorageParts:
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        merges = Merges(images, repository, catalog, do, jobs, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
@@ -120,12 +122,12 @@ class StorageParts:
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             data_jobs,
             bitmaps,
             merges,
+            Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
             IsoFiles(files, repository),
