@@ -91,7 +91,11 @@ WORDS: dict[str, dict[str, str]] = {
 MEMBER = {"StorageDomainCreateArguments": "remotePath"}
 
 # Arguments with rules of their own in the dialect.
-RULES = {"DriveSpec": "drive", "VmParameters": "machine"}
+RULES = {
+    "DriveSpec": "drive", "DriveSpecVolume": "volume", "VmParameters": "machine", "HotplugDiskParams": "plug",
+}  # fmt: skip
+# Of one verb, where it takes less than the published type says.
+OWN_RULES = {("VM.diskSizeExtend", "driveSpecs"): "volume"}
 
 # Verbs whose work goes on after the published answer, beside those that answer with the id of a task.
 AT_ONCE = {
@@ -246,7 +250,7 @@ def _verb(method: str, verb: dict[str, Any]) -> dict[str, Any]:
     params = {name.rstrip("?"): kind for name, kind in verb["params"].items()}
     member = XMLRPC["members"].get(method, "")
     entry: dict[str, Any] = {"params": list(params)}
-    if takes := {name: form for name, kind in params.items() if (form := RULES.get(str(kind)) or _form(kind))}:
+    if takes := {name: form for name, kind in params.items() if (form := _rule(method, name, kind))}:
         entry["takes"] = takes
     if method in LIFT:
         entry["lift"] = LIFT[method]
@@ -259,6 +263,10 @@ def _verb(method: str, verb: dict[str, Any]) -> dict[str, Any]:
     if member := MEMBERS.get(method, member if member != "status" else ""):
         entry["member"] = member
     return entry
+
+
+def _rule(method: str, name: str, kind: Any) -> Any:
+    return OWN_RULES.get((method, name)) or RULES.get(str(kind)) or _form(kind)
 
 
 def _form(kind: Any, above: tuple[str, ...] = ()) -> Any:
