@@ -91,7 +91,7 @@ async def test_it_waits_for_all_its_storage(host: MemoryHost) -> None:
 
 async def test_what_fails_again_at_once_is_tried_ever_more_seldom(host: MemoryHost) -> None:
     machine, now = await runs(host, "a"), time.monotonic()
-    host.resumer._clock = lambda: now
+    host.machines.resumer._clock = lambda: now
     await stopped(host, machine)
     await soon("it runs", lambda: status(host, machine) is VmState.UP)
     for minutes in (1, 2, 4, 8, 16, 32, 60, 60):

@@ -32,7 +32,7 @@ from . import domain_meta
 from .backups import BackupOperations
 from .catalog import Catalog
 from .domain_meta import DomainMeta, PoolMeta
-from .domain_operations import DomainOperations
+from .domain_operations import DomainOperations, Rewritten
 from .records import Domain, PoolRecord
 from .repository import Repository
 
@@ -177,7 +177,7 @@ class Masters:
             raise ReconstructMasterError(pool=storagepool_id, domain=master_sd_id, reason=reason)
         check_master(await self._repository.refresh(master_sd_id))
         domains = domain_meta.on_disk(domain_dict)
-        steps = []
+        before, after = [], []
         # The new master comes first: with two of them the higher version counts.
         for domain in await self._reached(ctx, [master_sd_id, *(name for name in domains if name != master_sd_id)]):
             old = _member(domain, storagepool_id, master_version)
@@ -194,9 +194,16 @@ class Masters:
                     lease_retries=lease_retries,
                 )
             if new != old:
-                write = self._do.write_domain
-                steps.append(Step(f"rewrite {domain.name}", write(domain.root, new, ""), write(domain.root, old, "")))
-        await ctx.run(*steps, about=storagepool_id)
+                before.append(Rewritten(domain.root, old))
+                after.append(Rewritten(domain.root, new))
+        await ctx.run(
+            Step(
+                f"rewrite {len(after)} domains of the pool",
+                self._do.rewrite_pool(storagepool_id, master_sd_id, host_id, after),
+                self._do.rewrite_pool(storagepool_id, master_sd_id, host_id, before[::-1]),
+            ),
+            about=storagepool_id,
+        )
 
     async def _reached(self, ctx: Context, domain_ids: list[str]) -> list[Domain]:
         found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from vdsm.contract.errors_domains import (
     StorageInUse,
     StoragePoolAlreadyExists,
     StoragePoolMasterNotFound,
+    StoragePoolUnknown,
     StoragePoolWrongMaster,
     StorageUnusable,
 )
@@ -47,7 +48,7 @@ from .charge import Charge
 from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
-from .domain_operations import DomainOperations
+from .domain_operations import DomainOperations, Rewritten
 from .host_ids import HostIds
 from .masters import check_master
 from .monitor import Monitor
@@ -217,10 +218,13 @@ class Pools:
     @handles(storage_pool.destroy)
     async def destroy(self, ctx: Context, storagepool_id: str, host_id: int, scsi_key: str) -> None:
         await ctx.hold(f"pool:{storagepool_id}")
-        pool = self._repository.connected(storagepool_id)
+        pool = self._repository.pool(storagepool_id)
+        if pool is None:
+            await ctx.run(self._taken_apart(storagepool_id, host_id), about=storagepool_id)
+            return
         if not pool.in_charge:
             raise SpmStatusError(domain=pool.master)
-        self._check_users(pool)
+        self._check_users(pool.domains)
         steps: list[Step] = []
         for domain_id in sorted(pool.domains, key=pool.master.__eq__):  # the master last: it says who is in charge
             domain = await self._repository.usable(domain_id)
@@ -230,9 +234,26 @@ class Pools:
         steps.append(Step("let go of the pool", self._do.disconnect_pool(pool.id), self._do.connect_pool(pool)))
         await ctx.run(*steps, about=storagepool_id)
 
-    def _check_users(self, pool: PoolRecord) -> None:
+    def _taken_apart(self, pool_id: str, host_id: int) -> Step:
+        """A pool whose domains this host reaches, and that it is not connected to. Raises StoragePoolUnknown."""
+        members = [domain for domain in self._repository if domain.meta and pool_id in domain.meta.pools]
+        masters = [domain for domain in members if domain.metadata().role is StorageDomainRole.MASTER]
+        if not masters:
+            raise StoragePoolUnknown(pool=pool_id)
+        self._check_users([domain.id for domain in members])
+        master = max(masters, key=lambda domain: domain.metadata().master_version)
+        members.sort(key=lambda domain: domain.id == master.id)
+        before = [Rewritten(domain.root, domain.metadata()) for domain in members]
+        after = [Rewritten(part.root, domain_meta.detached(part.meta, pool_id)) for part in before]
+        return Step(
+            f"detach {len(members)} domains",
+            self._do.rewrite_pool(pool_id, master.id, host_id, after),
+            self._do.rewrite_pool(pool_id, master.id, host_id, before),
+        )
+
+    def _check_users(self, domain_ids: Iterable[str]) -> None:
         """Raises StorageInUse."""
-        for domain_id in pool.domains:
+        for domain_id in domain_ids:
             for machine in self._users(domain_id):
                 raise StorageInUse(domain=domain_id, user=f"virtual machine {machine}")
 
@@ -294,7 +315,7 @@ class Pools:
         if (pool := self._repository.pool(storagepool_id)) is not None:
             if pool.in_charge:
                 raise IsSpm(pool=storagepool_id)
-            self._check_users(pool)
+            self._check_users(pool.domains)
             again = self._do.connect_pool(pool)
             steps.append(Step(f"disconnect from pool {pool.id}", self._do.disconnect_pool(pool.id), again))
         await ctx.run(*steps)

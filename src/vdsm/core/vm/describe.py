@@ -11,6 +11,7 @@ import msgspec
 from vdsm.contract.vm_info import Accelerator, DisplayInfo, VmDevice
 
 from . import xml
+from .drives import Drive, drives
 
 _SHOWN = ("disk", "interface", "graphics", "console", "channel", "video", "rng", "memballoon", "controller", "input")
 
@@ -35,6 +36,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     has_serial: bool
     hash: str
     time_offset: int  # seconds the guest's clock is off UTC
+    drives: list[Drive]
     images: dict[str, str]  # a manager's ids of the images, by the disk's name
     resumes: bool  # whether it goes on by itself when its storage is well again
 
@@ -63,6 +65,7 @@ def view(text: str) -> View:
         has_serial=root.find("devices/serial") is not None or root.find("devices/console") is not None,
         hash=xml.devices_hash(root),
         time_offset=_time_offset(root),
+        drives=drives(root),
         images=_images(root),
         resumes=(root.findtext(_RESUME) or "").strip() in ("", "auto_resume"),
     )
