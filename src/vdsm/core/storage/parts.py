@@ -41,6 +41,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
 from .tickets import Tickets
@@ -81,6 +82,7 @@ class StorageParts:
         journal: Journal,
         settings: Settings,
         users: Users,
+        strangers: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -101,12 +103,13 @@ class StorageParts:
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        merges = Merges(images, repository, catalog, do, jobs, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
@@ -119,19 +122,19 @@ class StorageParts:
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             data_jobs,
             bitmaps,
             merges,
+            Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
             IsoFiles(files, repository),
             storage,
             host_storage,
             volumes,
-            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,
