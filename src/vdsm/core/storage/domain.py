@@ -270,6 +270,9 @@ class Domains:
         *,
         force: bool = False,
     ) -> None:
+        if force and storagepool_id == BLANK:
+            await self._clean(ctx, storagedomain_id)
+            return
         pool = await self._pool(ctx, storagedomain_id, storagepool_id)
         if pool.master == storagedomain_id:
             raise CannotDetachMasterStorageDomain(domain=storagedomain_id)
@@ -282,6 +285,18 @@ class Domains:
             return
         self._check_users(domain)
         await ctx.run(*await self._leave(pool, domain.id), self._detached(pool, domain), about=storagedomain_id)
+
+    async def _clean(self, ctx: Context, domain_id: str) -> None:
+        """Of a domain of pools that are no more. Raises StorageDomainAlreadyAttached for one this host knows."""
+        await ctx.hold(f"domain:{domain_id}")
+        domain = await self._repository.refresh(domain_id)
+        if (pool := self._repository.pool_of(domain_id)) is not None:
+            raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool.id)
+        old = domain.metadata()
+        new = replace(domain_meta.ordinary(old), pools=())
+        write = self._do.write_domain
+        step = Step(f"let {domain.name} belong to no pool", write(domain.root, new, ""), write(domain.root, old, ""))
+        await ctx.run(step, about=domain_id)
 
     async def _leave(self, pool: PoolRecord, domain_id: str) -> list[Step]:
         """The pool goes on without the domain."""
