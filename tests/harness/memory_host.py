@@ -125,6 +125,7 @@ class MemoryHost:
             owner=owner,
             directories=["/images"],
             prepared="/run/vdsm/storage",
+            locks=self.locks,
             unfinished=self.tasks.unfinished,
         )
         self.bridge = LocalBridge(
