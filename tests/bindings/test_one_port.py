@@ -130,14 +130,6 @@ def test_other_protocols_are_let_go(wired: Wired, data: bytes) -> None:
                 pass
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT"])
-@pytest.mark.parametrize("path", ["/", "/images"])
-def test_image_streams_are_refused_by_name(wired: Wired, method: str, path: str) -> None:
-    status, body = fetch(wired, "https", method, path, Storage_Pool_Id="a", Storage_Domain_Id="b", Image_Id="c")
-    assert status == 501
-    assert b"urn:vdsm:problem:images-not-served" in body
-
-
 # ---- who calls -------------------------------------------------------------------------------------------------------
 
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import stat
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.hung_mount import BrokenMount, HungMount
+from harness.faulty_mount import FaultyMount
+from harness.hung_mount import HungMount
 from harness.until import BUSY, until
 from vdsm.contract.errors import DeadlineExceeded
 from vdsm.contract.errors_storage import (
@@ -182,6 +184,14 @@ async def test_links_of_ours(lab: Lab) -> None:
     assert await lab.files.remove(lab.root, "sd")
     with pytest.raises(FileMissing):
         await lab.files.read_symlink(lab.root, "sd")
+
+
+async def test_a_place_is_named_without_links(lab: Lab) -> None:
+    await lab.files.make_symlink(lab.root, "way", f"{lab.root}/images")
+    assert await lab.files.real_path(f"{lab.root}/way") == f"{lab.root}/images"
+    assert await lab.files.real_path(f"{lab.root}/images/../none") == f"{lab.root}/none"
+    for place in ("way", "images/../none"):
+        await lab.files.release(f"{lab.root}/{place}")
 
 
 async def test_space_probe_and_block_size(lab: Lab) -> None:
@@ -405,25 +415,29 @@ async def test_one_that_hangs_costs_itself_only(real: Lab, tmp_path: Path) -> No
 
 
 async def test_one_with_errors_is_said_to_be_broken(real: Lab, tmp_path: Path) -> None:
-    root = str(tmp_path / "sd")
-    (tmp_path / "sd").mkdir()
-    await real.files.create(root, "metadata", b"good")
-    broken = BrokenMount(tmp_path / "sd")
+    root, below = str(tmp_path / "sd"), tmp_path / "below"
+    for directory in (Path(root), below):
+        directory.mkdir()
+    (below / "metadata").write_bytes(b"good")
+    mount = FaultyMount(Path(root), below)
+    calls: list[Callable[[], Awaitable[object]]] = [
+        lambda: real.files.read(root, "metadata"),
+        lambda: real.files.replace(root, "metadata", b"bad"),
+        lambda: real.files.create(root, "more"),
+        lambda: real.files.names(root),
+        lambda: real.files.probe(root, "metadata"),
+        lambda: real.files.space(root),
+        lambda: real.files.extents(root, "metadata"),
+        lambda: real.files.remove(root, "metadata"),
+    ]
     try:
-        for call in (
-            real.files.read(root, "metadata"),
-            real.files.replace(root, "metadata", b"bad"),
-            real.files.create(root, "more"),
-            real.files.names(root),
-            real.files.probe(root, "metadata"),
-            real.files.space(root),
-            real.files.remove(root, "metadata"),
-        ):
-            with pytest.raises(StorageBroken, match="Input/output error"):
-                await call
+        with mount.failing(errno.EIO):
+            for call in calls:
+                with pytest.raises(StorageBroken, match="Input/output error"):
+                    await call()
+        assert await real.files.read(root, "metadata") == b"good"
     finally:
-        broken.mend()
-    assert await real.files.read(root, "metadata") == b"good"
+        mount.mend()
 
 
 async def test_closing_does_not_wait_for_one_that_hangs(tmp_path: Path) -> None:

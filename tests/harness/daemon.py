@@ -39,11 +39,13 @@ class Daemon:
         self.configure(config)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, more: str = "") -> None:
-        """Write the configuration; `more` is TOML that follows the tables every test needs."""
+    def configure(self, more: str = "", *, storage: str = "") -> None:
+        """Write the configuration; `more` is TOML that follows the tables every test needs, `storage` goes into its
+        table."""
         self.file.write_text(
             f'[libvirt]\nuri = "{self.uri}"\n[vm]\ndirectories = ["{self.images}"]\n'
             f'[storage]\ndirectories = ["{self.storage}"]\nrepository = "{self.home}/data-center"\n'
+            f"{storage}\n"
             f'[daemon]\nowner = "{self.prefix}"\n'
             f'state_directory = "{self.home}/state"\nrun_directory = "{self.home}/run"\n' + more
         )

@@ -226,6 +226,8 @@ SHEET = [
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD}, problem="disk-unusable"),
     Line("Image.prepare", {**OF_VOLUME, "volumeID": CHILD, "allowIllegal": True}),
     Line("Image.teardown", OF_VOLUME),
+    Line("Image.receive", {**OF_VOLUME, "size": 1}, problem="stream"),
+    Line("Image.send", {**OF_VOLUME, "size": 1}, problem="stream"),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": CHILD, "discard": True}}),
     Line("NBD.start_server", {"server_id": NOBODY, "config": {**SERVED, "vol_id": VOLUME}}, problem="disk-unusable"),
     Line("Host.add_image_ticket", {"ticket": {**TICKET, "url": f"nbd:unix:/simulated/{NOBODY}.sock"}}),

@@ -12,7 +12,7 @@ import pytest
 
 from harness.memory_host import MemoryHost
 from harness.until import soon
-from vdsm.contract import image, storage, storage_domain, storage_pool, volume
+from vdsm.contract import host, image, storage, storage_domain, storage_pool, volume
 from vdsm.contract.errors_domains import (
     StorageDomainBlockSizeMismatch,
     StorageDomainDoesNotExist,
@@ -107,7 +107,7 @@ async def test_what_is_mounted(lab: Lab, kind: str, ref: dict[str, Any], source:
     (there,) = lab.at(f"/data-center/mnt/{place}")
     assert (there.source, there.type) == (source, ref.get("vfs_type", "nfs"))
     assert there.options == [*filter(None, options.split(",")), "nosuid", "nodev", "noexec"]
-    assert await lab.disconnect(ref, kind) == 0
+    assert await lab.disconnect({"connection": ref["connection"]}, kind) == 0
     assert await lab.disconnect(ref, kind) == 0, "not connected is fine"
     assert not lab.mounts.mounted
     assert lab.tree.nodes.keys() - before.keys() == {"/data-center", "/data-center/mnt"}
@@ -169,40 +169,58 @@ async def test_a_foreign_mount_is_left_alone(lab: Lab) -> None:
 
 
 async def test_a_domain_there_from_making_to_taking_apart(lab: Lab) -> None:
-    host = lab.host
     with pytest.raises(StorageDomainFSNotMounted):
-        await host.call(storage_domain.create, **NEW)
+        await lab.host.call(storage_domain.create, **NEW)
     await lab.connect(NFS)
     with pytest.raises(StorageDomainTypeError, match="connected as storage of the type NFS"):
-        await host.call(storage_domain.create, **{**NEW, "domainType": "POSIXFS"})
-    await host.call(storage_domain.create, **{**NEW, "typeArgs": "server:/export_1/"})
-    info = await host.call(storage_domain.get_info, storagedomainID=SD)
+        await lab.host.call(storage_domain.create, **{**NEW, "domainType": "POSIXFS"})
+    await lab.host.call(storage_domain.create, **{**NEW, "typeArgs": "server:/export_1/"})
+    info = await lab.host.call(storage_domain.get_info, storagedomainID=SD)
     assert (info.type, info.remote_path, info.block_size, info.alignment) == ("NFS", "server:/export_1", 512, 1 << 20)
     assert (lab.on_disk().type, lab.on_disk().remote_path) == ("NFS", "server:/export_1")
 
     master: dict[str, Any] = {"storagepoolID": POOL, "masterSdUUID": SD, "masterVersion": 1}
-    await host.call(storage_pool.create, **master, name="dc", domainList=[SD])
-    await host.call(storage_pool.connect, **master, hostID=1, scsiKey="")
+    await lab.host.call(storage_pool.create, **master, name="dc", domainList=[SD])
+    await lab.host.call(storage_pool.connect, **master, hostID=1, scsiKey="")
     assert lab.tree.nodes[f"/data-center/{POOL}/{SD}"].target == f"{PLACE}/{SD}"
-    await host.call(storage_pool.spm_start, storagepoolID=POOL)
+    await lab.host.call(storage_pool.spm_start, storagepoolID=POOL)
     assert await lab.disconnect(NFS) == StorageInUse.code
     where: dict[str, Any] = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
-    await host.call(
+    await lab.host.call(
         volume.create, **where, volumeID=VOLUME, size=4096, volFormat="RAW", preallocate="SPARSE", diskType="DATA",
         desc="",
     )  # fmt: skip
-    prepared = await host.call(image.prepare, **where, volumeID=VOLUME)
+    prepared = await lab.host.call(image.prepare, **where, volumeID=VOLUME)
     assert lab.tree.nodes[f"{PLACE}/{SD}/images/{IMAGE}/{VOLUME}"].size == 4096
     assert prepared.path.endswith(f"/{VOLUME}")
-    await host.call(storage_pool.destroy, storagepoolID=POOL, hostID=1, scsiKey="")
+    await lab.host.call(storage_pool.destroy, storagepoolID=POOL, hostID=1, scsiKey="")
     assert await lab.disconnect(NFS) == 0
     assert not [path for path in lab.tree.nodes if path.startswith(f"{PLACE}/")]
     with pytest.raises(StorageDomainDoesNotExist):
-        await host.call(storage_domain.get_info, storagedomainID=SD)
+        await lab.host.call(storage_domain.get_info, storagedomainID=SD)
 
     assert await lab.connect(NFS) == [0], "what another host would find there"
-    assert (await host.call(storage_domain.get_info, storagedomainID=SD)).pool == []
-    assert await host.call(storage_domain.get_images, storagedomainID=SD) == [IMAGE]
+    assert (await lab.host.call(storage_domain.get_info, storagedomainID=SD)).pool == []
+    assert await lab.host.call(storage_domain.get_images, storagedomainID=SD) == [IMAGE]
+
+
+async def test_a_domain_that_is_in_two_places_stays_where_it_was(lab: Lab) -> None:
+    """As behind a server's other name, or on a copy of its storage."""
+    await lab.connect(NFS)
+    await lab.host.call(storage_domain.create, **NEW)
+    other = "/data-center/mnt/other:_copy"
+    for path in list(lab.tree.nodes):
+        if path.startswith(f"{PLACE}/"):
+            lab.mounts.away.setdefault("other:/copy", {})[path.removeprefix(PLACE)] = lab.tree.nodes[path]
+    assert await lab.connect({"connection": "other:/copy"}) == [0]
+    assert f"{other}/{SD}" in lab.tree.nodes
+    await lab.host.call(host.get_storage_domains)
+    (row,) = await lab.host.call(storage.list_)
+    assert row.path == NFS["connection"]
+    assert lab.host.repository.find(SD).root == PLACE
+    assert await lab.disconnect(NFS) == 0
+    assert await lab.host.call(host.get_storage_domains) == [SD], "now it is found there"
+    assert lab.host.repository.find(SD).root == other
 
 
 async def test_what_is_not_mounted_any_more_takes_no_domain(lab: Lab) -> None:

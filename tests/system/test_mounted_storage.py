@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from harness.hung_mount import BrokenMount, HungMount
+from harness.faulty_mount import BrokenMount
+from harness.hung_mount import HungMount
 from harness.stomp import Failed, PythonClient, Wired
 from harness.until import BUSY, until
 from vdsm.core.storage import domain_meta

@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from vdsm.contract.errors import ForeignHost, ImagesNotServed, Problem
+from vdsm.contract.errors import ForeignHost, Problem
 
 from .answers import Receive, Scope, Send, problem_answer, refuse_websocket, send_answer
 from .connection import Guest
@@ -18,7 +18,6 @@ from .requests import Request
 HttpApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OWN_NAME = re.compile(rb"(localhost|[0-9.]+|\[[0-9a-f:.]+\])(:[0-9]+)?", re.IGNORECASE)
-_IMAGE = b"storage-"  # how the headers of the published image streams begin, whatever their path
 
 
 class Branch(NamedTuple):
@@ -34,7 +33,7 @@ class Dispatch:
     def __init__(self, rest: Application, identity: Identity, branches: Sequence[Branch] = ()) -> None:
         self._rest = rest
         self._identity = identity
-        self._branches = (Branch(_is_foreign, self._refuse_host), Branch(_is_image, _refuse_image), *branches)
+        self._branches = (Branch(_is_foreign, self._refuse_host), *branches)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         for takes, app in self._branches:
@@ -67,16 +66,6 @@ def _is_foreign(scope: Scope) -> bool:
     if guest.channel.kind != "tcp" or _OWN_NAME.fullmatch(header(scope, b"host")):
         return False
     return scope["http_version"] != "1.0" or any(name == b"host" for name, _ in scope["headers"])
-
-
-def _is_image(scope: Scope) -> bool:
-    if scope["type"] != "http" or scope["method"] not in ("GET", "PUT") or scope["path"].startswith("/api/"):
-        return False
-    return any(name.startswith(_IMAGE) for name, _ in scope["headers"])
-
-
-async def _refuse_image(scope: Scope, receive: Receive, send: Send) -> None:
-    await _refuse(scope, receive, send, ImagesNotServed())
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, problem: Problem) -> None:

@@ -274,6 +274,26 @@ class ImageNoun:
     def sync_data(
         self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> None: ...
+    def receive(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
+    def send(
+        self,
+        image_id: str,
+        storagepool_id: str,
+        storagedomain_id: str,
+        size: int,
+        volume_id: str | None = ...,
+        *,
+        task_id: str | None = ...,
+    ) -> Stream: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...

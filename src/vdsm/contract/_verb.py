@@ -61,7 +61,8 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class ChosenTaskId:
-    """In `Annotated`, of a parameter of a TASK: by it the caller may choose the task's id (a published job's)."""
+    """In `Annotated`, of a parameter by which the caller may choose the id of the task that a TASK is (a published
+    job's), or that goes on behind a STREAM."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,10 @@ class Verb(typing.Generic[P, R]):
     def summary(self) -> str:
         """The docstring's first line."""
         return self.doc.partition("\n")[0]
+
+    @property
+    def has_task(self) -> bool:
+        return self.kind is Kind.TASK or bool(self.task_id_param)
 
     @property
     def mutates(self) -> bool:

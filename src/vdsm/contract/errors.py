@@ -232,9 +232,9 @@ class ForeignHost(Problem):
     hint = "Use the host's address, or localhost; or TLS."
 
 
-class ImagesNotServed(Problem):
-    code, status, text = 10409, 501, "image streams are not served on this port"
-    hint = "Copy images with a tool of the storage they are on."
+class LengthRequired(Problem):
+    code, status, text = 10409, 411, "the length of an image must be said before it is sent"
+    hint = "Send a Content-Length; a chunked body is not taken."
 
 
 # ---- virtual machines ------------------------------------------------------------------------------------------------

@@ -148,3 +148,13 @@ class TicketRefused(Problem):
 class ImageDaemonError(Problem):
     code, status, retryable, text = 482, 503, True, "ovirt-imageio does not answer: {reason}"
     hint = "vdsm starts it again by itself; its log says why it ended."
+
+
+class StreamCutShort(Problem):
+    code, status, text = 10642, 400, "the stream ended after {got} of {size} bytes"
+    hint = "Send or read it again from its beginning."
+
+
+class BeyondVolume(Problem):
+    code, status, text = 10643, 416, "volume {volume} has {size} bytes, fewer than {wanted}"
+    hint = "Ask for the bytes from 0 to at most {size} minus 1."

@@ -12,10 +12,10 @@ from . import errors as e
 from . import errors_domains as ed
 from . import errors_storage as es
 from . import events as ev
-from ._verb import Kind, Wire, verb
+from ._verb import ByteStream, ChosenTaskId, Kind, Wire, verb
 from .access import Privilege
-from .storage_words import DomainId, ImageId, PoolId, VolumeId
-from .types import Output
+from .storage_words import LARGEST_VOLUME, DomainId, ImageId, PoolId, VolumeId
+from .types import Output, TaskId
 
 NOUN = "Image"
 
@@ -41,6 +41,9 @@ class SyncType(enum.StrEnum):
     ALL = "ALL"
     INTERNAL = "INTERNAL"
     LEAF = "LEAF"
+
+
+StreamSize = Annotated[int, Meta(ge=1, le=2 * LARGEST_VOLUME, description="Bytes.")]
 
 
 class PreparedImageInfo(Output, frozen=True, kw_only=True):
@@ -203,4 +206,46 @@ def sync_data(
     """Copy the data of an image's volumes into those that `Image.cloneStructure` made; these are LEGAL then.
 
     With INTERNAL a machine may be using the image: it writes to the last volume alone.
+    """
+
+
+@verb(
+    kind=Kind.STREAM, needs=Privilege.STORAGE_DISKS, since="1.0", http="GET /images/{image_id}/receive",
+    raises=(*_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.DestinationVolumeTooSmall,
+            es.StreamCutShort, es.ImageVerificationError, es.AcquireLockFailure, e.JobExists,
+            e.HypervisorUnavailable),
+)  # fmt: skip
+def receive(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    size: StreamSize,
+    volume_id: VolumeId | None = None,
+    *,
+    task_id: Annotated[TaskId | None, ChosenTaskId()] = None,
+) -> ByteStream:
+    """Take a volume's data from its first byte on: `size` bytes, in the volume's format. Without `volumeID` the last.
+
+    A task goes on behind the stream, with the id that the caller chose; the stream ends when all is on the disk. From
+    the first byte on, until all came and was verified, the volume is ILLEGAL. A raw one keeps what lies beyond `size`.
+    """
+
+
+@verb(
+    kind=Kind.STREAM, needs=Privilege.STORAGE_DISKS, since="1.0", http="GET /images/{image_id}/send",
+    raises=(*_READS, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.BeyondVolume, es.StreamCutShort,
+            ed.SpmStatusError, e.JobExists, e.ObjectBusy, e.StateUnavailable, e.HypervisorUnavailable),
+)  # fmt: skip
+def send(
+    image_id: ImageId,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    size: StreamSize,
+    volume_id: VolumeId | None = None,
+    *,
+    task_id: Annotated[TaskId | None, ChosenTaskId()] = None,
+) -> ByteStream:
+    """Give the first `size` bytes of a volume's file, in the volume's format. Without `volumeID` of the image's last.
+
+    A task goes on behind the stream, with the id that the caller chose.
     """

@@ -44,7 +44,7 @@ def _faults(verb: AnyVerb) -> Iterator[str]:
         yield "GET is for what changes nothing, and only for that"
     if (verb.kind is Kind.STREAM) != (verb.result is ByteStream):
         yield "a stream answers with ByteStream, and nothing else does"
-    if verb.task_id_param and (verb.kind is not Kind.TASK or JobExists not in verb.raises):
+    if verb.task_id_param and (verb.kind not in (Kind.TASK, Kind.STREAM) or JobExists not in verb.raises):
         yield "the id of a task can be chosen only where there is one, and where JobExists is raised"
     if not all(issubclass(p, Problem) for p in verb.raises):
         yield "raises names something that is no problem"

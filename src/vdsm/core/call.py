@@ -6,12 +6,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from vdsm.contract import Kind
 from vdsm.contract.errors import AccessDenied, ObjectBusy, Problem
 from vdsm.contract.task import Plan, StepInfo
 from vdsm.contract.vm_info import Allowance
@@ -48,13 +47,22 @@ class Call:
     """See `handlers.Context`."""
 
     __slots__ = (
-        "_entries", "_held", "_holder", "_locks", "_ran", "_started", "_subject_id", "_task_id", "_tasks",
-        "args", "audited", "before_task", "caller", "entry", "flow_id", "planning", "replayed", "row",
+        "_entries", "_held", "_holder", "_locks", "_ran", "_ran_behind", "_started", "_subject_id", "_task_id",
+        "_tasks", "args", "audited", "before_task", "caller", "entry", "flow_id", "keep", "planning", "replayed", "row",
     )  # fmt: skip
 
     def __init__(
-        self, entry: Entry, caller: Caller, flow_id: str, locks: Locks, tasks: Tasks, entries: Mapping[str, Entry]
+        self,
+        entry: Entry,
+        caller: Caller,
+        flow_id: str,
+        locks: Locks,
+        tasks: Tasks,
+        entries: Mapping[str, Entry],
+        keep: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
     ) -> None:
+        """`keep` runs what goes on after the call."""
+        self.keep = keep
         self.entry = entry
         self.caller = caller
         self.flow_id = flow_id or flow.new()
@@ -73,12 +81,13 @@ class Call:
         self._holder = ""
         self._started: asyncio.Event | None = None
         self._ran = False
+        self._ran_behind = False
 
     @property
     def holder(self) -> str:
         """How others are told who is in their way: the task's id, or the verb with a number. Raises JobExists."""
         if not self._holder:
-            if self.entry.verb.kind is Kind.TASK:
+            if self.entry.verb.has_task:
                 chosen = getattr(self.args, self.entry.verb.task_id_param, None)
                 self._holder = self._task_id = self._tasks.claim(chosen)
             else:
@@ -103,7 +112,11 @@ class Call:
             self._held += names
 
     async def release(self) -> None:
-        """Let go of every lock, and of the task's id."""
+        """Let go of every lock, and of the task's id; a task that goes on behind a stream does so at its end."""
+        if not self._ran_behind:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         self._tasks.forgo(self._task_id)
         if self._held:
             await self._locks.release(self.holder)
@@ -113,7 +126,7 @@ class Call:
         self._ran = True
         if self.planning:
             raise Planned(steps)
-        written = self.entry.verb.kind is Kind.TASK
+        written = self.entry.verb.has_task
         row = TaskRow(
             id=self.holder,
             verb=self.entry.verb.method,
@@ -132,6 +145,20 @@ class Call:
         else:
             await Run(row, list(steps), _unsaved).forward()
         return await perform(answer, lambda fraction: None) if answer else None
+
+    async def begin(self, *steps: Step, about: str = "") -> asyncio.Task[None]:
+        self._ran_behind = True
+        work = self.keep(self._behind(steps, about))
+        await self.wait(work, 0)
+        if work.done():
+            work.result()
+        return work
+
+    async def _behind(self, steps: Sequence[Step], about: str) -> None:
+        try:
+            await self.run(*steps, about=about)
+        finally:
+            await self._let_go()
 
     def _begun(self, row: TaskRow) -> None:
         self.row = row

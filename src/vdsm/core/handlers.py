@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import typing
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,9 @@ class Context(typing.Protocol):
 
     @typing.overload
     async def run(self, *steps: Step, answer: Op[R], about: str = "") -> R: ...
+
+    async def begin(self, *steps: Step, about: str = "") -> asyncio.Task[None]:
+        """Of a STREAM: do the steps as a task while the stream is used. It is on disk when this returns."""
 
     def allowances(self, noun: str, subject: object, object_id: str) -> Sequence[Allowance]:
         """For each verb of the noun whether this caller may call it on the subject now."""

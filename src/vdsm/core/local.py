@@ -7,7 +7,8 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import typing
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +44,8 @@ from .refusals import Refusals
 from .task import Tasks
 
 log = logging.getLogger(__name__)
+
+R = typing.TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ class LocalBridge:
     ) -> Outcome[object]:
         """See `Bridge.call`."""
         begun = time.perf_counter()
-        call = Call(self._entries[verb.method], caller, flow_id, self._locks, self._tasks, self._entries)
+        call = Call(self._entries[verb.method], caller, flow_id, self._locks, self._tasks, self._entries, self._keep)
         verdict = "ok"
         mark = flow.current.set(call.flow_id)
         try:
@@ -146,8 +149,9 @@ class LocalBridge:
     ) -> ByteStream:
         """See `Bridge.open`."""
         begun = time.perf_counter()
-        call = Call(self._entries[verb.method], caller, flow_id, self._locks, self._tasks, self._entries)
+        call = Call(self._entries[verb.method], caller, flow_id, self._locks, self._tasks, self._entries, self._keep)
         verdict = "ok"
+        mark = flow.current.set(call.flow_id)
         try:
             self._admit(call, params, text_numbers)
             stream: ByteStream = await self._handle(call)
@@ -157,6 +161,8 @@ class LocalBridge:
             verdict = problem.slug
             raise problem from (None if problem is error else error)
         finally:
+            flow.current.reset(mark)
+            await call.release()
             await self._note(call, params, verdict, begun)
             self._meter.observe(verb.method, verdict, time.perf_counter() - begun)
 
@@ -205,10 +211,8 @@ class LocalBridge:
             raise IdempotencyConflict(key=key)
         joined = work is not None
         if work is None:
-            task = asyncio.create_task(self._work(call, deadline, key, digest), name=call.entry.verb.method)
+            task = self._keep(self._work(call, deadline, key, digest))
             work = Work(call, digest, task)
-            self._working.add(task)
-            task.add_done_callback(self._worked)
             if key:
                 self._keyed[call.caller.identity, key] = work
         await work.call.wait(work.task, wait)
@@ -220,6 +224,13 @@ class LocalBridge:
             task=row.record() if row else None,
             replayed=joined or work.call.replayed,
         )
+
+    def _keep(self, work: Coroutine[Any, Any, R]) -> asyncio.Task[R]:
+        """Work that does not depend on who asked for it; `drain` waits for it."""
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._worked)
+        return task
 
     def _worked(self, task: asyncio.Task[Any]) -> None:
         self._working.discard(task)

@@ -15,6 +15,7 @@ from pathlib import Path
 from vdsm.bindings.dispatch import Branch, Dispatch
 from vdsm.bindings.firstbytes import Wire
 from vdsm.bindings.identity import Identity, Roles, TokenCheck
+from vdsm.bindings.images import ImageStreamsApp
 from vdsm.bindings.listener import Door
 from vdsm.bindings.options import RestOptions
 from vdsm.bindings.rest import RestApp, Status
@@ -61,7 +62,8 @@ class Doors:
         wires: list[Wire] = []
         if config.jsonrpc.enabled:
             wires.append(StompWire(bridge, Identity(known, refusals, binding="stomp"), stomp_options(config)))
-        branches: list[Branch] = []
+        streams = ImageStreamsApp(bridge, Identity(known, refusals, check_token, binding="images"))
+        branches: list[Branch] = [streams.branch]
         if config.xmlrpc.enabled:
             xmlrpc = XmlRpcApp(bridge, Identity(known, refusals, check_token, binding="xmlrpc"), options=options)
             branches.append(xmlrpc.branch)

@@ -91,7 +91,10 @@ class ImageDoor:
             raise unreachable(self._where, str(error) or type(error).__name__) from None
         if answer.status >= 300:
             detail = f"the image port refused it: {data.decode(errors='replace').strip()[:300] or answer.status}"
-            raise Fault(REFUSED, {"type": "urn:vdsm:shell:transfer", "detail": detail, "hint": "Begin again to go on."})
+            hint = "Begin again to go on."
+            if answer.status >= 500:  # it does not say what the storage said
+                hint = f"The storage there fails or has no space left, see `vdsmsh storage list`. {hint}"
+            raise Fault(REFUSED, {"type": "urn:vdsm:shell:transfer", "detail": detail, "hint": hint})
         return data
 
     def _connect(self) -> None:

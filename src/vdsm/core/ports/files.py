@@ -104,6 +104,9 @@ class Files(Protocol):
     async def remove(self, root: str, path: str) -> bool:
         """A file, a link, or a directory with all below it; no link is followed. False: there was none."""
 
+    async def real_path(self, root: str) -> str:
+        """Where a directory, which may not be there, really is: without symbolic links."""
+
     async def space(self, root: str) -> Space: ...
 
     async def probe(self, root: str, path: str) -> float:

@@ -71,7 +71,7 @@ class Checks:
         for name in await self._files.names(domain.root, domain.path(layout.IMAGES)):
             where = f"{layout.IMAGES}/{name}"
             if name.startswith(layout.REMOVED):
-                yield _stray(where, "an image that is being removed", "If no task removes it, remove it by hand.")
+                yield _stray(where, "an image that is being removed", "If no task removes it, delete that image again.")
             elif name == layout.ISO_IMAGE and domain.metadata().domain_class is StorageDomainImageClass.ISO:
                 continue
             elif not is_uuid(name):

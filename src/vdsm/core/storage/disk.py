@@ -10,7 +10,7 @@ from collections.abc import Callable
 from vdsm.contract import disk
 from vdsm.contract.disk import DiskInfo, DiskSummary, DiskVolume
 from vdsm.contract.errors import HypervisorUnavailable
-from vdsm.contract.errors_domains import DiskExists, DiskInUse, WhichStorage
+from vdsm.contract.errors_domains import DiskExists, DiskInUse, NoSuchDisk, WhichStorage
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.storage_words import BLANK, StorageDomainImageClass, VolumeAllocation, VolumeLegality, VolumeStatus
 from vdsm.contract.vm_params import DiskFormat
@@ -172,12 +172,27 @@ class Disks:
     @handles(disk.delete)
     async def delete(self, ctx: Context, disk_id: str) -> None:
         await ctx.hold(f"disk:{disk_id}")
-        found = await self._catalog.find(disk_id)
+        try:
+            steps = await self._removal(await self._catalog.find(disk_id))
+        except NoSuchDisk:
+            if not (steps := await self._left_over(disk_id)):
+                raise
+        await ctx.run(*steps, about=disk_id)
+
+    async def _removal(self, found: Found) -> list[Step]:
         await self._repository.writable(found.domain.id)
-        for machine in self._users(disk_id):
+        for machine in self._users(found.image.id):
             raise DiskInUse(disk=found.name, vm=machine)
         await self._templates.check_unused(found)
-        await ctx.run(*self._do.removal(found.domain.id, disk_id, found.name), about=disk_id)
+        return self._do.removal(found.domain.id, found.image.id, found.name)
+
+    async def _left_over(self, disk_id: str) -> list[Step]:
+        """See `VolumeOperations.left_over`."""
+        for domain in self._repository:
+            if domain.meta is not None and (steps := await self._do.left_over(domain, disk_id)):
+                await self._repository.writable(domain.id)
+                return steps
+        return []
 
 
 def _summary(found: Found) -> DiskSummary:

@@ -28,6 +28,7 @@ from .host import HostStorage
 from .host_ids import HostIds
 from .image import Images
 from .image_moves import ImageMoves
+from .image_streams import ImageStreams
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
 from .merges import Merges
@@ -115,6 +116,7 @@ class StorageParts:
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
+        streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
@@ -136,6 +138,7 @@ class StorageParts:
             exports,
             tickets,
             moves,
+            streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, domain_leases, charge, places, users),
             Masters(repository, catalog, domain_operations, switch),
@@ -161,6 +164,7 @@ class StorageParts:
             exports,
             tickets,
             moves,
+            streams,
         ]
 
     async def open(self) -> None:

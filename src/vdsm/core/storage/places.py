@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import os.path
 import re
 from collections.abc import Sequence
@@ -48,25 +48,28 @@ class Places:
             if connection.root not in {other.root for other in self._repository.connections()}:
                 await self._files.status(connection.root)
             return connection
+        for other in self._repository.connections():
+            if (other.type, other.remote) == (kind, _source(ref.connection)):
+                return other
         wish = wish_of(kind, ref)
         entry = layout.mount_name(wish.source)
-        wish = replace(wish, target=f"{self._directory}/mnt/{entry}")
-        connection = Connection(type=kind, remote=wish.source, root=wish.target, mount=wish)
         for other in self._repository.connections():
-            if (other.type, other.remote) == (kind, connection.remote):
-                return other
             if layout.mount_name(other.remote) == entry:
-                raise MountRefused(what=connection.remote, reason=f"{other.type} {other.remote} has its place")
-        return connection
+                raise MountRefused(what=wish.source, reason=f"{other.type} {other.remote} has its place")
+        wish = replace(wish, target=f"{self._directory}/mnt/{entry}")
+        return Connection(type=kind, remote=wish.source, root=wish.target, mount=wish)
 
     async def find(self, path: str) -> Connection:
         """Where a local path, which may not be there yet, really is; the same connection if it is one already.
 
-        Raises StoragePathRefused.
+        Raises StoragePathRefused and what the files do: it may hang.
         """
-        root = await asyncio.to_thread(os.path.realpath, path)  # in a thread, since a mount may hang
+        for other in self._repository.connections():
+            if path == other.remote and other.mount is None:
+                return other
         if not path.startswith("/"):
             self._refuse(path, "it is no absolute path")
+        root = await self._real(path)
         if not any(root == allowed or root.startswith(f"{allowed}/") for allowed in self._directories):
             self._refuse(path, "it is outside the directories that this host offers for storage")
         for other in self._repository.connections():
@@ -76,12 +79,16 @@ class Places:
                 self._refuse(path, f"storage at {other.remote} overlaps it")
             if layout.mount_name(root) == layout.mount_name(other.remote):
                 self._refuse(path, f"storage at {other.remote} has its place in the repository")
-        try:
-            if (await self._files.status("/", root.lstrip("/"))).kind is not FileKind.DIRECTORY:
+        with contextlib.suppress(FileMissing):
+            if (await self._files.status(root)).kind is not FileKind.DIRECTORY:
                 self._refuse(path, "it is no directory")
-        except FileMissing:
-            pass
         return Connection(type=StorageDomainType.LOCALFS, remote=root, root=root)
+
+    async def _real(self, path: str) -> str:
+        try:
+            return await self._files.real_path(path)
+        finally:
+            await self._files.release(path)
 
     def _refuse(self, path: str, reason: str) -> None:
         raise StoragePathRefused(directory=path, reason=reason, allowed=", ".join(self._directories))

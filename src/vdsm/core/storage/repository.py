@@ -240,20 +240,24 @@ class Repository:
             await self._take(connection)
 
     async def _take(self, connection: Connection) -> None:
-        """Know what lies there."""
-        found = await self.look(connection)
-        known = {domain.id: domain.name for domain in found}
-        connection = replace(connection, known=known)
+        """Know what lies there. A domain that lies in another place too is used where it was found first."""
+        found = {domain.id: domain for domain in await self.look(connection)}
+        for domain_id in [d.id for d in self if d.id in found and d.root != connection.root]:
+            log.error("storage domain %s at %s is known from elsewhere", domain_id, connection.remote)
+            del found[domain_id]
+        connection = replace(connection, known={d.id: d.name for d in found.values()})
         await self._log.put(_CONNECTION, connection.root, msgspec.json.encode(connection))
         self._connections[connection.root] = connection
         for domain in self.domains_at(connection):
-            if domain.id not in known:
+            if domain.id in found:
+                self._domains[domain.id] = dataclasses.replace(domain, connection=connection)
+                await self.read(domain.id)
+            else:
                 del self._domains[domain.id]
                 self._tell(domain, _GONE)
-        for domain in found:
-            before = self._domains.get(domain.id)
-            read_only = before is not None and before.read_only
-            self._set(dataclasses.replace(domain, connection=connection, read_only=read_only))
+        for domain in found.values():
+            if domain.id not in self._domains:
+                self._set(dataclasses.replace(domain, connection=connection))
         self.changed()
 
     async def disconnect(self, connection: Connection, *, keep_mount: bool = False) -> None:

@@ -168,6 +168,9 @@ class Storage:
         await ctx.hold(f"storage:{storage_id}", f"storage-path:{domain.root}")
         for machine in self._users(storage_id):
             raise StorageInUse(domain=domain.name or storage_id, user=f"virtual machine {machine}")
+        for other in self._repository.domains_at(domain.connection):
+            if other.id != storage_id:
+                raise StorageInUse(domain=domain.name or storage_id, user=f"storage domain {other.id} beside it")
         steps = []
         if pool := self._repository.pool_of(storage_id):
             again = self._do.connect_pool(pool)

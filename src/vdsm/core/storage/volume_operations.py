@@ -206,6 +206,12 @@ class VolumeOperations:
             Step(f"remove the data of {name}", self.erase(domain_id, image_id)),
         ]
 
+    async def left_over(self, domain: Domain, image_id: str) -> list[Step]:
+        """Of an image whose removal failed half way, which is no image any more: what finishes it."""
+        if await self._there(domain, layout.removed_image(image_id)):
+            return [Step("remove what is left of it", self.erase(domain.id, image_id))]
+        return []
+
     @operation("image.link")
     async def link_image(self, directory: str, link: str, target: str) -> None:
         await self._files.make_directory("/", f"{directory}/{link.rpartition('/')[0]}".lstrip("/"))
@@ -222,6 +228,8 @@ class VolumeOperations:
         domain = await self._repository.writable(domain_id)
         if await self._there(domain, layout.image(image_id)):
             old, new = layout.image(image_id), layout.removed_image(image_id)
+            if await self._there(domain, new):  # of an earlier image with this id
+                await self._files.remove(domain.root, domain.path(new))
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
             self._tell(DiskRemoved, domain, image_id, name)
 

@@ -16,6 +16,7 @@ from vdsm.contract.errors_domains import (
     CannotDeleteSharedVolume,
     DiskInUse,
     DiskUnusable,
+    NoSuchDisk,
     VolumeDoesNotExist,
     VolumeImageHasChildren,
 )
@@ -61,8 +62,13 @@ class VolumeRemoval:
         force: bool = False,
         discard: bool = False,
     ) -> None:
-        found = await self._held(ctx, storagedomain_id, storagepool_id, image_id)
-        await ctx.run(*await self._whole(found), about=image_id)
+        try:
+            steps = await self._whole(await self._held(ctx, storagedomain_id, storagepool_id, image_id))
+        except NoSuchDisk:
+            steps = await self._do.left_over(await self._repository.usable(storagedomain_id), image_id)
+            if not steps:
+                raise
+        await ctx.run(*steps, about=image_id)
 
     @handles(volume.delete)
     async def delete_volume(

@@ -3,23 +3,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from vdsm.contract.errors import Problem
-from vdsm.contract.errors_storage import (
-    FileExists,
-    FileMissing,
-    NoSpaceLeftOnDomain,
-    PathEscapes,
-    StorageBroken,
-    StorageReadOnly,
-)
+from vdsm.contract.errors_storage import PathEscapes, StorageBroken
 from vdsm.core.ports.files import Extent, FileStatus, Space
+from vdsm.drivers.storage_problem import storage_problem
 from vdsm.drivers.worker import Program, Worker
 
 _PATIENCE_S = 30.0
@@ -27,10 +18,6 @@ _TREE_S = 600.0  # for what has to do with many files
 _WORKING = Program(module="vdsm.drivers.workers.files", threads=8)
 _PROBING = Program(module="vdsm.drivers.workers.files", threads=1)
 _NAME_MAX = 255
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_OUTSIDE = (errno.ELOOP, errno.EXDEV)
-_THERE = (errno.EEXIST, errno.ENOTEMPTY)
 
 
 class LinuxFiles:
@@ -103,6 +90,9 @@ class LinuxFiles:
     async def remove(self, root: str, path: str) -> bool:
         return bool((await self._call(root, "remove", path, seconds=_TREE_S))[0])
 
+    async def real_path(self, root: str) -> str:
+        return str((await self._send(root, "real_path", ""))[0])
+
     async def space(self, root: str) -> Space:
         found, _ = await self._send(root, "space", "")
         return msgspec.convert(found, Space)
@@ -144,7 +134,7 @@ class LinuxFiles:
         try:
             return await self._workers[key].call(op, {"root": root, **args}, data, seconds)
         except OSError as error:
-            raise _problem(error.errno or errno.EIO, root, about) from None
+            raise storage_problem(error, f"{root}/{about}".rstrip("/"), root) from None
 
 
 def _check(root: str, path: str) -> None:
@@ -159,18 +149,3 @@ def _is_name(name: str) -> bool:
         return "\0" not in name and len(name.encode()) <= _NAME_MAX
     except UnicodeEncodeError:
         return False
-
-
-def _problem(number: int, root: str, path: str) -> Problem:
-    file = f"{root}/{path}".rstrip("/")
-    if number in _OUTSIDE:
-        return PathEscapes(file=file, root=root)
-    if number == errno.ENOENT:
-        return FileMissing(file=file)
-    if number in _THERE:
-        return FileExists(file=file)
-    if number in _FULL:
-        return NoSpaceLeftOnDomain(file=file)
-    if number in _READ_ONLY:
-        return StorageReadOnly(file=file, reason=os.strerror(number))
-    return StorageBroken(file=file, reason=os.strerror(number))

@@ -17,7 +17,6 @@ from vdsm.contract.errors_storage import (
     FileMissing,
     ImageOperationFailed,
     ImageVerificationError,
-    NoSpaceLeftOnDomain,
 )
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Bitmap, CheckResult, Image, ImageInfo, Measure, Progress, Reference
@@ -32,7 +31,6 @@ _COMPATS = ("0.10", "1.1")
 _NAME_MAX = 1023  # of a bitmap
 _UNSOUND = 2  # qemu-img check: errors were found
 _LEAKS = 3
-_ENOSPC = "No space left on device"
 
 
 class _Info(msgspec.Struct, frozen=True, rename="kebab"):
@@ -85,14 +83,14 @@ class QemuDisks:
         if image.backing is not None:
             await self._read(image.backing)
             words += ["-u", "-b", backing_name or _name_of(image.backing, image), "-F", image.backing.format]
-        await self._tool.look(image.lane, lambda: _reserve(image.path))
+        await self._tool.look(image.lane, image.path, lambda: _reserve(image.path))
         try:
             await self._tool.work(
                 image.lane, "create", image.path, [*words, "--", image.path, str(size)], size=size if preallocate else 0
             )
-            await self._tool.look(image.lane, lambda: _settle(image.path))
+            await self._tool.look(image.lane, image.path, lambda: _settle(image.path))
         except BaseException:  # cancelled too: an image that is not finished must not be found
-            await self._tool.look(image.lane, lambda: _remove(image.path))
+            await self._tool.look(image.lane, image.path, lambda: _remove(image.path))
             raise
 
     async def info(self, image: Image) -> ImageInfo:
@@ -268,7 +266,9 @@ class QemuDisks:
 
     async def _cache(self, image: Image) -> str:
         """Past the page cache where the file system can: it is for others, and lies to other hosts."""
-        return "none" if await self._tool.look(image.lane, lambda: takes_direct(image.path)) else "writeback"
+        return (
+            "none" if await self._tool.look(image.lane, image.path, lambda: takes_direct(image.path)) else "writeback"
+        )
 
     async def _bitmap(self, image: Image, name: str, words: list[str]) -> None:
         await self._read(image)
@@ -324,10 +324,6 @@ def _reserve(path: str) -> None:
         raise FileExists(file=path) from None
     except FileNotFoundError:
         raise FileMissing(file=os.path.dirname(path)) from None
-    except OSError as error:
-        if error.strerror == _ENOSPC:
-            raise NoSpaceLeftOnDomain(file=path) from None
-        raise ImageOperationFailed(what="create", file=path, reason=str(error.strerror)) from None
     with contextlib.closing(os.fdopen(handle, "wb")):
         owner = os.stat(os.path.dirname(path))
         if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (0, 0):  # whose the directory is, as other files there

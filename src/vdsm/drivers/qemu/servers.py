@@ -45,7 +45,9 @@ class QemuServers:
         socket = self._file(server_id, ".sock")
         if server_id not in await self.running():
             await read_stated(self._tool, export.image)
-            direct = await self._tool.look(export.image.lane, lambda: takes_direct(export.image.path))
+            direct = await self._tool.look(
+                export.image.lane, export.image.path, lambda: takes_direct(export.image.path)
+            )
             await self._pool.run("preparing a socket", lambda: _prepare(socket), most=_LOOK_S)
             words = [
                 "qemu-nbd",

@@ -20,7 +20,7 @@ from .tool import QemuImg
 async def read_reference(tool: QemuImg, image: Image) -> Reference | None:
     """Raises FileMissing, ImageVerificationError."""
     try:
-        found = await tool.look(image.lane, lambda: chain.read_reference(image.path, image.format))
+        found = await tool.look(image.lane, image.path, lambda: chain.read_reference(image.path, image.format))
     except Missing as missing:
         raise FileMissing(file=missing.path) from None
     except Refused as refused:
@@ -33,7 +33,7 @@ async def read_stated(tool: QemuImg, image: Image) -> list[Look]:
     if not image.path.startswith("/"):  # else QEMU would take what stands before a colon for a protocol
         raise InvalidParams(reason=f"{image.path!r} is not an absolute path")
     try:
-        return await tool.look(image.lane, lambda: _confirmed(image))
+        return await tool.look(image.lane, image.path, lambda: _confirmed(image))
     except Missing as missing:
         if missing.path in [layer.path for layer in layers(image)]:
             raise FileMissing(file=missing.path) from None

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import re
 import signal
@@ -13,11 +14,12 @@ from typing import TypeVar
 import msgspec
 
 from vdsm.contract.errors import ObjectBusy
-from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, NoSpaceLeftOnDomain, ToolMissing
+from vdsm.contract.errors_storage import FileMissing, ImageOperationFailed, ToolMissing
 from vdsm.core.ports.disks import Progress
 from vdsm.drivers.files import clean
 from vdsm.drivers.pool import Pool
 from vdsm.drivers.process import Finished, Limits, Programs
+from vdsm.drivers.storage_problem import storage_problem
 
 _LOOK_S = 10.0  # for the file system
 _QUICK_S = 30.0  # for what reads or writes a few kilobytes
@@ -55,9 +57,12 @@ class QemuImg:
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
 
-    async def look(self, lane: str, call: Callable[[], T]) -> T:
-        """Do something small with the file system, in a thread."""
-        return await self._lane(lane).looks.run("looking at files", call, most=_LOOK_S)
+    async def look(self, lane: str, file: str, call: Callable[[], T]) -> T:
+        """Do something small with the file system, in a thread. Raises what an OSError means."""
+        try:
+            return await self._lane(lane).looks.run(f"looking at {file}", call, most=_LOOK_S)
+        except OSError as error:
+            raise storage_problem(error, file) from None
 
     async def quick(
         self, lane: str, what: str, file: str, words: Sequence[str], *, fine: Collection[int] = (0,)
@@ -134,8 +139,9 @@ def _judged(done: Finished, what: str, file: str, fine: Collection[int]) -> Fini
     said = done.err.decode(errors="replace")
     if done.status in (-signal.SIGXCPU, -signal.SIGKILL):
         reason = "it needed more processor time or memory than such an image may take"
-    if "No space left on device" in said or "Disk quota exceeded" in said:
-        raise NoSpaceLeftOnDomain(file=file)
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if os.strerror(number) in said:
+            raise storage_problem(OSError(number, ""), file)
     if 'Failed to get "' in said or 'Failed to get shared "' in said:
         raise ObjectBusy(what=file, holder="another program that has it open")
     if f"'{file}': No such file or directory" in said:

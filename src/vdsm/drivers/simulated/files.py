@@ -141,6 +141,11 @@ class SimulatedFiles:
             del self.tree.nodes[name]
         return self.tree.nodes.pop(at, None) is not None
 
+    async def real_path(self, root: str) -> str:
+        await self._faults.stall("real_path", root)
+        node = self.tree.nodes.get(posixpath.normpath(root))
+        return node.target if node is not None and node.kind is FileKind.LINK else posixpath.normpath(root)
+
     async def space(self, root: str) -> Space:
         self.tree.get(await self._at("space", root, ""))
         available = max(self.tree.room - self.tree.used(), 0)

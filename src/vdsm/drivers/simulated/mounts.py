@@ -19,7 +19,7 @@ class SimulatedMounts:
         self.tree = tree or Tree()
         self.mounted: list[Mounted] = []
         self._faults = faults or Faults()
-        self._away: dict[str, dict[str, Node]] = {}  # by source: what it holds while it is not mounted
+        self.away: dict[str, dict[str, Node]] = {}  # by source: what it holds while it is not mounted
 
     async def list(self) -> Sequence[Mounted]:
         return list(self.mounted)
@@ -28,7 +28,7 @@ class SimulatedMounts:
         await self._meet("mount", wish)
         if not self._is_there(wish):
             self.tree.directory(wish.target)
-            held = self._away.pop(wish.source, {})
+            held = self.away.pop(wish.source, {})
             self.tree.nodes |= {wish.target + name: node for name, node in held.items()}
             options = [*filter(None, wish.options.split(",")), "nosuid", "nodev", "noexec"]
             self.mounted.append(Mounted(source=wish.source, target=wish.target, type=wish.type, options=options))
@@ -45,7 +45,7 @@ class SimulatedMounts:
         (there,) = [one for one in self.mounted if one.target == target]
         self.mounted.remove(there)
         inside = self.tree.below(target)
-        self._away[there.source] = {name.removeprefix(target): self.tree.nodes.pop(name) for name in inside}
+        self.away[there.source] = {name.removeprefix(target): self.tree.nodes.pop(name) for name in inside}
 
     def close(self) -> None:
         pass

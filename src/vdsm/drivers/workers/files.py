@@ -367,6 +367,10 @@ def _remove(above: int, name: str, depth: int) -> None:
     os.rmdir(name, dir_fd=above)
 
 
+def real_path(root: str) -> Answer:
+    return _text(os.path.realpath(root)), b""
+
+
 def space(root: str) -> Answer:
     found = os.statvfs(root)
     return {
@@ -420,6 +424,6 @@ OPERATIONS: dict[str, Callable[..., Answer]] = {
     call.__name__: call
     for call in (
         read, read_at, read_all, create, replace, write_at, resize, status, statuses, extents, names, make_directory,
-        rename, link, make_symlink, read_symlink, remove, space, probe, block_size,
+        rename, link, make_symlink, read_symlink, remove, real_path, space, probe, block_size,
     )
 }  # fmt: skip
