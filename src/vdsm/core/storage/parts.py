@@ -30,6 +30,7 @@ from .image import Images
 from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
+from .lease import ExternalLeaseVerbs, LeaseOperations
 from .masters import Masters, MasterSwitch
 from .merges import Merges
 from .monitor import Monitor
@@ -99,6 +100,7 @@ class StorageParts:
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
@@ -141,6 +143,7 @@ class StorageParts:
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Pools(files, repository, domain_operations, domain_leases, charge, places, users),
+            ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
@@ -148,6 +151,7 @@ class StorageParts:
             do,
             domain_operations,
             charge,
+            lease_operations,
             backup_operations,
             copies,
             data_jobs,
