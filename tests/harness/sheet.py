@@ -32,6 +32,8 @@ EXPORT = {"storagepoolID": BLANK, "connectionParams": [{"id": NOBODY, "connectio
 REMOTE = {"domainType": "NFS", "typeArgs": "nas1:/export", "domainClass": "Data"}
 LEASE = {"sd_id": SD, "lease_id": NOBODY}
 PENDING = {"type": "JOB", "job_status": "PENDING", "generation": 0, "job_id": NOBODY}
+ON_CHILD = {"domainID": SD, "imageID": IMAGE, "volumeID": CHILD}
+ON_IT = f"{SD}/{IMAGE}/{CHILD}"
 TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inactivity_timeout": 60, "sparse": True}
 SERVED = {"sd_id": SD, "img_id": IMAGE}
 IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
@@ -132,12 +134,31 @@ SHEET = [
     Line("Disk.list"),
     Line("Disk.getInfo", {"diskID": "{root1}"}),
     Line("Disk.getInfo", {"diskID": NOBODY}, problem="no-such-disk"),
+    Line("Disk.snapshot", {"diskID": "{root1}"}),
+    Line("Disk.extend", {"diskID": "{root1}", "size": 2_000_000}),
+    Line("Disk.extend", {"diskID": "{root1}", "size": 1_000_000}, problem="volume-resize-value-error"),
+    Line("Disk.merge", {"diskID": "{root1}"}),
+    Line("Disk.merge", {"diskID": "{root1}"}, problem="merge-snapshots-error"),
+    Line("Disk.snapshot", {"diskID": NOBODY}, problem="no-such-disk"),
     Line("VM.create", {"vmParams": {**SHAPE, "name": "web3", "disks": [{"path": "root1"}]}}, keep="web3"),
     Line("VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "no"}]}}, problem="no-such-disk"),
     Line(
         "VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "root1"}]}}, problem="disk-in-use"
     ),
     Line("Disk.delete", {"diskID": "{root1}"}, problem="disk-in-use"),
+    Line("VM.freeze", {"vmID": "{web3}"}, problem="non-responsive-guest-agent"),
+    Line("VM.thaw", {"vmID": "{web3}"}, problem="non-responsive-guest-agent"),
+    Line("VM.snapshot", {"vmID": "{web3}"}),
+    Line("VM.snapshot", {"vmID": "{web3}", "timeout": 0}, problem="invalid-parameter"),
+    Line("VM.snapshot", {"vmID": "{web3}", "snapMemory": "a"}, problem="snapshot-memory-not-offered"),
+    Line("Disk.create", {"name": "plug1", "size": 4096}, keep="plug1"),
+    Line("VM.hotplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}),
+    Line("VM.hotplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}, problem="disk-in-use"),
+    Line("VM.hotunplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}),
+    Line(
+        "VM.hotunplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}, problem="hotunplug-disk-failed"
+    ),
+    Line("Disk.delete", {"diskID": "{plug1}"}),
     Line("Storage.close", {"storageID": "{vm}"}, problem="storage-in-use"),
     Line("VM.destroy", {"vmID": "{web3}"}),
     Line("Storage.close", {"storageID": "{vm}"}),
@@ -274,6 +295,26 @@ SHEET = [
     Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [CHILD]}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
+    Line("VM.create", {"vmParams": {**SHAPE, "name": "web6", "disks": [{"path": ON_IT}]}}, keep="web6"),
+    Line("VM.diskSizeExtend", {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 1 << 30}),
+    Line(
+        "VM.diskSizeExtend",
+        {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 4096},
+        problem="bad-disk-resize-parameter",
+    ),
+    Line("VM.getDiskAlignment", {"vmID": BLANK, "disk": ON_CHILD}, problem="method-not-implemented"),
+    Line(
+        "VM.merge",
+        {"vmID": "{web6}", "drive": ON_CHILD, "baseVolUUID": CHILD, "topVolUUID": VOLUME},
+        problem="merge-failed",
+    ),
+    Line("VM.create", {"vmParams": {**SHAPE, "name": "web5", "guestAgent": True}}, keep="web5"),  # up while that lasts:
+    Line("VM.merge", {"vmID": "{web6}", "drive": ON_CHILD, "baseVolUUID": VOLUME, "topVolUUID": CHILD}),
+    Line("VM.freeze", {"vmID": "{web5}"}),
+    Line("VM.thaw", {"vmID": "{web5}"}),
+    Line("VM.snapshot", {"vmID": "{web5}"}, problem="snapshot-failed"),
+    Line("VM.destroy", {"vmID": "{web5}"}),
+    Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),

@@ -317,6 +317,50 @@ async def test_a_pool_is_taken_apart_with_its_lease(spm: MemoryHost) -> None:
     await spm.call(storage_domain.format, storagedomainID=SD)
 
 
+async def test_a_lost_master_is_replaced_by_who_holds_the_next_ones_lease(spm: MemoryHost, two: MemoryHost) -> None:
+    await make(spm, SD2)
+    both: dict[str, Any] = {"storagedomainID": SD2, "storagepoolID": POOL}
+    await spm.call(storage_domain.attach, **both)
+    await spm.call(storage_domain.activate, **both)
+    await two.call(storage_pool.disconnect, storagepoolID=POOL, hostID=2, scsiKey="")
+    await two.call(storage_pool.connect_storage_server, **SERVER, domainType="LOCALFS")
+    switch: dict[str, Any] = {"storagepoolID": POOL, "oldMasterUUID": SD, "newMasterUUID": SD2}
+    await spm.call(storage_pool.switch_master, **switch, masterVersion=2)
+    master: dict[str, Any] = {
+        "storagepoolID": POOL, "hostId": 2, "name": "dc", "masterSdUUID": SD2, "masterVersion": 3,
+        "domainDict": {SD: "Attached", SD2: "Active"}, "lockRenewalIntervalSec": 5, "leaseTimeSec": 60,
+        "ioOpTimeoutSec": 10, "leaseRetries": 3,
+    }  # fmt: skip
+
+    def metadata() -> list[bytes]:
+        return [bytes(node.data) for path, node in two.tree.nodes.items() if path.endswith("/metadata")]
+
+    before = metadata()
+    with pytest.raises(AcquireLockFailure, match="host 1 is in charge"):
+        await two.call(storage_pool.reconstruct_master, **master)
+    with pytest.raises(AcquireLockFailure, match="host 1 is in charge"):
+        await two.call(storage_pool.destroy, storagepoolID=POOL, hostID=2, scsiKey="")
+    assert metadata() == before
+    assert {row.state for row in await two.call(task.list_)} == {State.FAILED}
+    await spm.call(storage_pool.spm_stop, storagepoolID=POOL)
+    await two.call(storage_pool.reconstruct_master, **master)
+    assert await two.leases.held() == []
+    assert {host for _, host in two.leases.board.hosts} == {1}
+    await two.call(storage_pool.connect, storagepoolID=POOL, masterSdUUID=SD2, masterVersion=3, hostID=2, scsiKey="")
+    await start(two)
+    assert await status(two) == (SpmRole.SPM, 2, 3)
+
+
+async def test_a_pool_that_was_let_go_is_taken_apart(spm: MemoryHost) -> None:
+    """As a manager ends its last one: spmStop, disconnect, destroy."""
+    await spm.call(storage_pool.spm_stop, storagepoolID=POOL)
+    await spm.call(storage_pool.disconnect, storagepoolID=POOL, hostID=1, scsiKey="")
+    await spm.call(storage_pool.destroy, storagepoolID=POOL, hostID=1, scsiKey="")
+    assert (await spm.call(storage_domain.get_info, storagedomainID=SD)).pool == []
+    assert (await spm.leases.held(), spm.leases.board.hosts) == ([], {})
+    await spm.call(storage_domain.format, storagedomainID=SD)
+
+
 async def test_one_host_alone_with_leases(hosts: Hosts) -> None:
     """`storage init` and `open` take the lease too."""
     host = await hosts.start(1)

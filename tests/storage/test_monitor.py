@@ -18,6 +18,7 @@ from vdsm.contract import disk, host, storage, storage_domain, storage_pool
 from vdsm.contract.errors import DeadlineExceeded
 from vdsm.contract.errors_domains import (
     StorageDomainDoesNotExist,
+    StorageInUse,
     StoragePoolUnknown,
     StorageUnusable,
 )
@@ -117,6 +118,8 @@ async def test_one_that_hangs_is_felt_nowhere_else(pair: Pair) -> None:
         HUNG: StorageState.UNUSABLE, WELL: StorageState.ACTIVE, SHARED: StorageState.ACTIVE
     }  # fmt: skip
     assert rows[HUNG].reason == "its storage does not answer"
+    info = await pair.host.call(storage_pool.get_info, storagepoolID=rows[HUNG].pool)
+    assert info.dominfo[pair.ids[HUNG]].status == "Unknown"
     made = await pair.host.call(disk.create, name="d", size=4096, storage="well")
     assert [row.id for row in await pair.host.call(disk.list_)] == [made.id]
     assert len(await pair.host.call(host.get_storage_domains)) == 3
@@ -248,6 +251,9 @@ async def test_a_host_id_is_taken_and_given_up(pair: Pair) -> None:
     with pytest.raises(AcquireHostIdFailure):
         await pair.host.call(host.start_monitoring_domain, sdUUID=shared, hostID=8)
     assert (await pair.vitals(SHARED)).acquired, "the refused one took nothing away"
+    server: dict[str, Any] = {"domainType": "NFS", "connectionParams": [{"id": BLANK, "connection": SHARED}]}
+    (row,) = await pair.host.call(storage_pool.disconnect_storage_server, storagepoolID=BLANK, **server)
+    assert row.status == StorageInUse.code
     await pair.host.call(host.stop_monitoring_domain, sdUUID=shared)
     await pair.host.call(host.stop_monitoring_domain, sdUUID=shared)
     assert not (await pair.vitals(SHARED)).acquired

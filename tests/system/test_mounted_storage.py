@@ -31,7 +31,7 @@ class Site:
     """A daemon that looks at its storage all the time, with an ext4 file system in a file."""
 
     def __init__(self, home: Path, prefix: str, uri: str) -> None:
-        self.image = home / "file_system"
+        self.image = home / "server:file_system"  # as a server would be in the name of the place
         with self.image.open("wb") as handle:
             handle.truncate(64 << 20)
         subprocess.run(["mke2fs", "-q", "-t", "ext4", self.image], check=True)

@@ -157,6 +157,41 @@ def delete(disk_id: DiskId) -> None:
     """Remove a disk and everything in it. There is no way back."""
 
 
+_LAYERS = (
+    *_CHANGES, ed.NoSuchDisk, ed.DiskUnusable, ed.DiskInUse, es.ImageOperationFailed, es.ImageVerificationError,
+    e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/snapshot", raises=_LAYERS,
+)  # fmt: skip
+def snapshot(disk_id: DiskId) -> DiskInfo:
+    """Keep what a disk holds now: what is written from here on goes into a new volume.
+
+    `Disk.merge` ends a snapshot; what was written since stays.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/merge",
+    raises=(*_LAYERS, ed.MergeSnapshotsError, ed.VolumeDoesNotExist, ed.GenerationMismatch, es.AcquireLockFailure),
+)  # fmt: skip
+def merge(disk_id: DiskId, *, volume_id: VolumeId | None = None) -> DiskInfo:
+    """Fold a volume of a disk into the one it goes on from: the disk reads as before, and has one snapshot less.
+
+    `volumeID` names the volume that goes; without it the last one, which ends the newest snapshot.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/extend",
+    raises=(*_LAYERS, ed.VolumeNonWritable, ed.VolumeResizeValueError),
+)  # fmt: skip
+def extend(disk_id: DiskId, size: Capacity) -> DiskInfo:
+    """Make a disk larger; a file system in it does not grow by itself. A disk does not shrink."""
+
+
 _TRANSFERS = (
     *_CHANGES, ed.NoSuchDisk, ed.DiskUnusable, ed.DiskInUse, ed.StorageUnusable, e.HypervisorUnavailable,
     es.ImageTicketsError, es.ImageDaemonError, es.TicketRefused, es.FileMissing,

@@ -237,11 +237,6 @@ class OverwriteImageError(Problem):
     hint = "Delete that one first: nothing is ever written over."
 
 
-class MoveImageError(Problem):
-    code, status, text = 253, 409, "image {image} stays in storage domain {domain}: {reason}"
-    hint = "Nothing was lost: `vdsmsh disk list` shows where it is."
-
-
 class CouldNotValidateTemplateOnTargetDomain(Problem):
     code, status, text = 263, 409, "storage domain {domain} does not have the template {volume} of image {image}"
     hint = "Copy the template there first: Volume.copy with the same ids and the role SHARED."
@@ -305,3 +300,8 @@ class InvalidVolumeUpdate(Problem):
 class IncorrectFormat(Problem):
     code, status, text = 202, 409, "volume {volume} is {format}, and this is for COW volumes"
     hint = "Copy it into a COW volume first: SDM.copy_data."
+
+
+class MergeSnapshotsError(Problem):
+    code, status, text = 252, 409, "volume {volume} of disk {disk} cannot be merged: {reason}"
+    hint = "`vdsmsh disk info {disk}` shows the volumes of a disk; each but the last listed can be merged."

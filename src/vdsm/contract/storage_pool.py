@@ -216,13 +216,16 @@ def disconnect(storagepool_id: PoolId, host_id: HostId, scsi_key: Text, *, remov
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/destroy",
     command="pool destroy",
     raises=(
-        *_POOL, ed.SpmStatusError, ed.StorageInUse, e.HypervisorUnavailable, es.ReleaseLockFailure,
-        es.LockManagerUnavailable,
+        *_POOL, *_LEASES, ed.SpmStatusError, ed.StorageInUse, e.HypervisorUnavailable, es.AcquireLockFailure,
+        es.ReleaseLockFailure,
     ),
     emits=(ev.PoolStatus,),
 )  # fmt: skip
 def destroy(storagepool_id: PoolId, host_id: HostId, scsi_key: Text) -> None:
-    """Take a pool apart: its domains belong to none afterwards. What is in them stays."""
+    """Take a pool apart: its domains belong to none afterwards. What is in them stays.
+
+    This host is in charge of it, or is not connected to it any more; then, with leases, no other host may be in charge.
+    """
 
 
 @verb(
@@ -284,8 +287,11 @@ def set_description(storagepool_id: PoolId, description: PoolName) -> None:
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /pools/{storagepool_id}/reconstruct",
     command="pool reconstruct-master",
-    raises=(*_CHANGES, ed.StoragePoolConnected, ed.ReconstructMasterError, ed.StoragePoolHigherVersionMasterFound,
-            ed.StorageDomainAlreadyAttached, ed.IsoCannotBeMasterDomain, ed.BackupCannotBeMasterDomain),
+    raises=(
+        *_CHANGES, *_LEASES, ed.StoragePoolConnected, ed.ReconstructMasterError,
+        ed.StoragePoolHigherVersionMasterFound, ed.StorageDomainAlreadyAttached, ed.IsoCannotBeMasterDomain,
+        ed.BackupCannotBeMasterDomain, es.AcquireLockFailure, es.ReleaseLockFailure,
+    ),
 )  # fmt: skip
 def reconstruct_master(
     storagepool_id: PoolId,
@@ -301,7 +307,8 @@ def reconstruct_master(
 ) -> None:
     """Make another domain the master of a pool whose master is lost or wrong, with a higher version.
 
-    This host must be connected to the place of the domain and not to the pool. Domains of `domainDict` that it does
+    This host must be connected to the place of the domain and not to the pool; with leases it is in charge meanwhile.
+    Domains of `domainDict` that it does
     not reach stay as they are; a master that comes back with a lower version is an ordinary domain then.
     """
 

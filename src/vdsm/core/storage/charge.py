@@ -5,8 +5,9 @@ are none it is this host's word."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
 from typing import NamedTuple
 
 from vdsm.contract.errors import Problem
@@ -22,7 +23,7 @@ from vdsm.core.steps import operation
 from .domain_leases import IN_CHARGE, charge_lease
 from .domain_meta import NO_HOST
 from .host_ids import HostIds
-from .records import PoolRecord
+from .records import Domain, PoolRecord
 from .repository import Repository
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ class Charge:
             await self._host_ids.wait(pool.master, pool.host_id)
             lease = charge_lease(await self._repository.usable(pool.master))
             losses = self._losses
-            await self._acquire(pool, lease)
+            await self._acquire(pool.id, pool.host_id, lease)
             try:
                 version = (await self._leases.state(lease)).version
                 if losses != self._losses:
@@ -136,21 +137,39 @@ class Charge:
             return
         await self._host_ids.wait(new.master, new.host_id)
         lease = charge_lease(await self._repository.usable(new.master))
-        await self._acquire(new, lease)
+        await self._acquire(new.id, new.host_id, lease)
         version = (await self._leases.state(lease)).version
         await self._repository.connect_pool(new)
         self._repository.write_to(new.id)  # it was not lost meanwhile
         await self._repository.take_charge(new.id, version)
         await self._leases.release(charge_lease(await self._repository.usable(old.master)), old.host_id)
 
-    async def _acquire(self, pool: PoolRecord, lease: Lease) -> None:
+    @contextlib.asynccontextmanager
+    async def borrowed(self, pool_id: str, master: Domain, host_id: int) -> AsyncIterator[None]:
+        """For as long as it lasts, of a pool that this host is not connected to.
+
+        Raises AcquireHostIdFailure, AcquireLockFailure: another host is in charge.
+        """
+        lease = charge_lease(master)
+        self._host_ids.join(master.id, host_id)
         try:
-            await self._leases.acquire(lease, pool.host_id)
+            await self._host_ids.wait(master.id, host_id)
+            await self._acquire(pool_id, host_id, lease)
+            try:
+                yield
+            finally:
+                await self._leases.release(lease, host_id)
+        finally:
+            await self._host_ids.leave(master.id)
+
+    async def _acquire(self, pool_id: str, host_id: int, lease: Lease) -> None:
+        try:
+            await self._leases.acquire(lease, host_id)
         except AcquireLockFailure as problem:
             owners = (await self._leases.state(lease)).owners
             if not owners:
                 raise
-            holder = f"host {owners[0]} is in charge of pool {pool.id}"
+            holder = f"host {owners[0]} is in charge of pool {pool_id}"
             raise AcquireLockFailure(lease=f"{lease.lockspace}:{lease.name}", reason=holder) from problem
 
     @operation("pool.give_up")

@@ -7,6 +7,8 @@ from __future__ import annotations
 import contextlib
 import logging
 
+import msgspec
+
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import StorageDomainNotEmpty
 from vdsm.contract.errors_storage import FileExists, FileMissing
@@ -33,6 +35,13 @@ _FILES = {
     layout.INBOX: layout.MAILBOX_BYTES,
     layout.OUTBOX: layout.MAILBOX_BYTES,
 }
+
+
+class Rewritten(msgspec.Struct, frozen=True):
+    """A domain's metadata as it shall be."""
+
+    root: str
+    meta: DomainMeta
 
 
 class DomainOperations:
@@ -98,6 +107,22 @@ class DomainOperations:
         await self._files.replace(root, f"{meta.uuid}/{layout.METADATA}", domain_meta.encode(meta))
         await self._repository.refresh(meta.uuid)
 
+    @operation("storage.rewrite_pool")
+    async def rewrite_pool(self, pool_id: str, master_id: str, host_id: int, parts: list[Rewritten]) -> None:
+        """Of a pool that this host is not connected to: with leases it is in charge of it meanwhile."""
+        parts = [part for part in parts if (await self._repository.refresh(part.meta.uuid)).meta != part.meta]
+        if not parts:
+            return
+        master = await self._repository.usable(master_id)
+        leases = self._leases.needed(master.connection.type)
+        if leases:
+            await self._leases.complete(master)
+        async with self._charge.borrowed(pool_id, master, host_id) if leases else contextlib.nullcontext():
+            for part in parts:
+                name = f"{part.meta.uuid}/{layout.METADATA}"
+                await self._files.replace(part.root, name, domain_meta.encode(part.meta))
+                await self._repository.refresh(part.meta.uuid)
+
     @operation("storage.connect")
     async def connect(self, connection: Connection) -> None:
         await self._repository.connect(connection)
@@ -123,6 +148,11 @@ class DomainOperations:
             await self._repository.connect_pool(pool)
         for domain_id in set(old.active() if old else ()) - set(pool.active()):
             await self._leave(domain_id)
+
+    @operation("storage.wait_for_host_id")
+    async def wait_for_host_id(self, domain_id: str, host_id: int) -> None:
+        """Before that nothing there can be worked on. Raises AcquireHostIdFailure."""
+        await self._host_ids.wait(domain_id, host_id)
 
     @operation("storage.disconnect_pool")
     async def disconnect_pool(self, pool_id: str) -> None:

@@ -32,7 +32,7 @@ from . import domain_meta
 from .backups import BackupOperations
 from .catalog import Catalog
 from .domain_meta import DomainMeta, PoolMeta
-from .domain_operations import DomainOperations
+from .domain_operations import DomainOperations, Rewritten
 from .records import Domain, PoolRecord
 from .repository import Repository
 
@@ -75,15 +75,10 @@ class MasterSwitch:
             reason = f"the present master's version is {pool.master_version}, and the next one's must be higher"
             raise StoragePoolWrongMaster(domain=new.name, pool=pool.id, reason=reason)
         master = replace(
-            before,
+            domain_meta.timed_as(before, was),
             role=StorageDomainRole.MASTER,
             master_version=version,
             pool=replace(was.pool or PoolMeta(), domains=domain_meta.on_disk(domains)),
-            lock_policy=was.lock_policy,
-            renewal_s=was.renewal_s,
-            lease_s=was.lease_s,
-            io_timeout_s=was.io_timeout_s,
-            lease_retries=was.lease_retries,
         )
         after = replace(pool, master=new_id, master_version=version, domains=dict(domains))
         write = self._do.write_domain
@@ -177,7 +172,7 @@ class Masters:
             raise ReconstructMasterError(pool=storagepool_id, domain=master_sd_id, reason=reason)
         check_master(await self._repository.refresh(master_sd_id))
         domains = domain_meta.on_disk(domain_dict)
-        steps = []
+        before, after = [], []
         # The new master comes first: with two of them the higher version counts.
         for domain in await self._reached(ctx, [master_sd_id, *(name for name in domains if name != master_sd_id)]):
             old = _member(domain, storagepool_id, master_version)
@@ -194,9 +189,16 @@ class Masters:
                     lease_retries=lease_retries,
                 )
             if new != old:
-                write = self._do.write_domain
-                steps.append(Step(f"rewrite {domain.name}", write(domain.root, new, ""), write(domain.root, old, "")))
-        await ctx.run(*steps, about=storagepool_id)
+                before.append(Rewritten(domain.root, old))
+                after.append(Rewritten(domain.root, new))
+        await ctx.run(
+            Step(
+                f"rewrite {len(after)} domains of the pool",
+                self._do.rewrite_pool(storagepool_id, master_sd_id, host_id, after),
+                self._do.rewrite_pool(storagepool_id, master_sd_id, host_id, before[::-1]),
+            ),
+            about=storagepool_id,
+        )
 
     async def _reached(self, ctx: Context, domain_ids: list[str]) -> list[Domain]:
         found = []

@@ -38,6 +38,7 @@ from .repository import Repository
 from .volume_jobs import Address, Place, VolumeJobs
 from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
+from .volume_sizes import VolumeSizes
 
 
 class Subchain(NamedTuple):
@@ -63,6 +64,7 @@ class Merges:
         catalog: Catalog,
         operations: VolumeOperations,
         jobs: VolumeJobs,
+        sizes: VolumeSizes,
         users: Users,
     ) -> None:
         self._images = images
@@ -70,6 +72,7 @@ class Merges:
         self._catalog = catalog
         self._do = operations
         self._jobs = jobs
+        self._sizes = sizes
         self._users = users
 
     # ---- the verbs -------------------------------------------------------------------------------------------------
@@ -143,11 +146,11 @@ class Merges:
     # ---- the steps -------------------------------------------------------------------------------------------------
 
     def prepare(self, chain: Subchain) -> list[Step]:
-        base, address = chain.meta(chain.base), chain.at(chain.base)
+        base = chain.meta(chain.base)
         size = max(base.capacity, chain.meta(chain.top).capacity)
         marked = replace(base, legality=VolumeLegality.ILLEGAL, capacity=size)
         return [
-            Step("make room in its parent", self.grow(address, size)),
+            Step("make room in its parent", self._sizes.enlarge(base.domain, base.image, chain.base, size)),
             self._step("mark its parent as unfinished", chain, chain.base, base, marked),
         ]
 
@@ -171,18 +174,21 @@ class Merges:
         done = replace(base, legality=VolumeLegality.LEGAL, role=role)
         return [*steps, Step("finish its parent", self._do.describe(chain.base, done))]
 
+    def whole(self, chain: Subchain) -> list[Step]:
+        """All of it, and the top is removed."""
+        prepare = self.prepare(chain)
+        old = chain.meta(chain.base)
+        size = max(old.capacity, chain.meta(chain.top).capacity)
+        merged = replace(old, legality=VolumeLegality.ILLEGAL, capacity=size, generation=old.next_generation())
+        *relink, last = self.finish(chain, merged)
+        drop = self.drop(chain.at(chain.base), chain.top)
+        folded = self.fold(chain, bitmaps=True)
+        return [*prepare, folded, *relink, Step(last.title, last.do, drop), Step("remove what was merged", drop, drop)]
+
     def _step(self, title: str, chain: Subchain, volume: str, old: VolumeMeta, new: VolumeMeta) -> Step:
         return Step(title, self._do.describe(volume, new), self.restore(volume, old, chain.base))
 
     # ---- the operations --------------------------------------------------------------------------------------------
-
-    @operation("merge.grow")
-    async def grow(self, volume: Address, size: int) -> None:
-        """The metadata follows: a volume whose file has more than they say is sound."""
-        await self._repository.writable(volume.domain)
-        file = (await self._jobs.find(volume)).found.file(volume.volume)
-        if (await self._images.info(file)).virtual_size < size:
-            await self._images.resize(file, size)
 
     @operation("merge.commit")
     async def commit(self, base: Address, top: str, generation: int, bitmaps: bool) -> None:
@@ -228,6 +234,17 @@ class Merges:
         if await self._unfinished(meta.domain, meta.image, base):
             place = await self._jobs.find(Address(meta.domain, meta.image, volume))
             await self._do.write(place.found.domain, volume, replace(meta, generation=place.meta.generation))
+
+    @operation("merge.drop")
+    async def drop(self, base: Address, top: str) -> None:
+        """Remove the top, once the merge is finished; from its last step on that is the only way."""
+        domain = await self._repository.writable(base.domain)
+        image = await self._catalog.image(domain, base.image)
+        if image is None or top in chain_of(Found(domain, image)):
+            return
+        meta = image.volumes.get(base.volume)
+        if meta is not None and meta.legality is VolumeLegality.LEGAL:
+            await self._do.erase_volume(base.domain, base.image, top).run()
 
     async def _unfinished(self, domain_id: str, image_id: str, base: str) -> bool:
         image = await self._catalog.image(await self._repository.writable(domain_id), image_id)

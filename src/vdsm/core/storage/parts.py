@@ -42,6 +42,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
 from .tickets import Tickets
@@ -82,6 +83,7 @@ class StorageParts:
         journal: Journal,
         settings: Settings,
         users: Users,
+        strangers: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -103,12 +105,13 @@ class StorageParts:
         lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        merges = Merges(images, repository, catalog, do, jobs, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
@@ -121,19 +124,19 @@ class StorageParts:
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
         self.services: list[object] = [
             disks,
             data_jobs,
             bitmaps,
             merges,
+            Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
             IsoFiles(files, repository),
             storage,
             host_storage,
             volumes,
-            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,
@@ -142,7 +145,7 @@ class StorageParts:
             moves,
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(files, repository, domain_operations, domain_leases, charge, places, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
             ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec.structs import replace
 
@@ -21,6 +21,7 @@ from vdsm.contract.errors_domains import (
     StorageInUse,
     StoragePoolAlreadyExists,
     StoragePoolMasterNotFound,
+    StoragePoolUnknown,
     StoragePoolWrongMaster,
     StorageUnusable,
 )
@@ -40,7 +41,6 @@ from vdsm.contract.storage_words import (
     StorageDomainType,
 )
 from vdsm.core.handlers import Context, handles
-from vdsm.core.ports.files import Files
 from vdsm.core.steps import Op, Step
 
 from . import domain_meta, layout
@@ -48,8 +48,10 @@ from .charge import Charge
 from .disk import Users
 from .domain_leases import DomainLeases
 from .domain_meta import DomainMeta, PoolMeta
-from .domain_operations import DomainOperations
+from .domain_operations import DomainOperations, Rewritten
+from .host_ids import HostIds
 from .masters import check_master
+from .monitor import Monitor
 from .places import Places
 from .records import Connection, Domain, PoolRecord
 from .repository import Repository
@@ -62,16 +64,18 @@ _NOBODY = -1
 class Pools:
     def __init__(
         self,
-        files: Files,
         repository: Repository,
+        monitor: Monitor,
         operations: DomainOperations,
         leases: DomainLeases,
         charge: Charge,
         places: Places,
+        host_ids: HostIds,
         users: Users,
     ) -> None:
-        self._files = files
         self._repository = repository
+        self._monitor = monitor
+        self._host_ids = host_ids
         self._do = operations
         self._leases = leases
         self._charge = charge
@@ -158,6 +162,8 @@ class Pools:
                 raise StorageInUse(domain=name, user=f"storage pool {pool.id}")
             for machine in self._users(domain.id):
                 raise StorageInUse(domain=name, user=f"virtual machine {machine}")
+            if (number := self._host_ids.number(domain.id)) is not None:
+                raise StorageInUse(domain=name, user=f"this host, as its number {number}: Host.stopMonitoringDomain")
 
     # ---- making and taking apart -----------------------------------------------------------------------------------
 
@@ -212,10 +218,13 @@ class Pools:
     @handles(storage_pool.destroy)
     async def destroy(self, ctx: Context, storagepool_id: str, host_id: int, scsi_key: str) -> None:
         await ctx.hold(f"pool:{storagepool_id}")
-        pool = self._repository.connected(storagepool_id)
+        pool = self._repository.pool(storagepool_id)
+        if pool is None:
+            await ctx.run(self._taken_apart(storagepool_id, host_id), about=storagepool_id)
+            return
         if not pool.in_charge:
             raise SpmStatusError(domain=pool.master)
-        self._check_users(pool)
+        self._check_users(pool.domains)
         steps: list[Step] = []
         for domain_id in sorted(pool.domains, key=pool.master.__eq__):  # the master last: it says who is in charge
             domain = await self._repository.usable(domain_id)
@@ -225,9 +234,26 @@ class Pools:
         steps.append(Step("let go of the pool", self._do.disconnect_pool(pool.id), self._do.connect_pool(pool)))
         await ctx.run(*steps, about=storagepool_id)
 
-    def _check_users(self, pool: PoolRecord) -> None:
+    def _taken_apart(self, pool_id: str, host_id: int) -> Step:
+        """A pool whose domains this host reaches, and that it is not connected to. Raises StoragePoolUnknown."""
+        members = [domain for domain in self._repository if domain.meta and pool_id in domain.meta.pools]
+        masters = [domain for domain in members if domain.metadata().role is StorageDomainRole.MASTER]
+        if not masters:
+            raise StoragePoolUnknown(pool=pool_id)
+        self._check_users([domain.id for domain in members])
+        master = max(masters, key=lambda domain: domain.metadata().master_version)
+        members.sort(key=lambda domain: domain.id == master.id)
+        before = [Rewritten(domain.root, domain.metadata()) for domain in members]
+        after = [Rewritten(part.root, domain_meta.detached(part.meta, pool_id)) for part in before]
+        return Step(
+            f"detach {len(members)} domains",
+            self._do.rewrite_pool(pool_id, master.id, host_id, after),
+            self._do.rewrite_pool(pool_id, master.id, host_id, before),
+        )
+
+    def _check_users(self, domain_ids: Iterable[str]) -> None:
         """Raises StorageInUse."""
-        for domain_id in pool.domains:
+        for domain_id in domain_ids:
             for machine in self._users(domain_id):
                 raise StorageInUse(domain=domain_id, user=f"virtual machine {machine}")
 
@@ -289,7 +315,7 @@ class Pools:
         if (pool := self._repository.pool(storagepool_id)) is not None:
             if pool.in_charge:
                 raise IsSpm(pool=storagepool_id)
-            self._check_users(pool)
+            self._check_users(pool.domains)
             again = self._do.connect_pool(pool)
             steps.append(Step(f"disconnect from pool {pool.id}", self._do.disconnect_pool(pool.id), again))
         await ctx.run(*steps)
@@ -312,7 +338,7 @@ class Pools:
             isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
             pool_status=StoragePoolStatus.CONNECTED,
         )
-        return StoragePoolFullInfo(info=info, dominfo=await self._dominfo(pool))
+        return StoragePoolFullInfo(info=info, dominfo=self._dominfo(pool))
 
     def _iso_prefix(self, pool: PoolRecord, domain_id: str) -> str:
         """Where the files of an active domain of disc images are found; empty for another."""
@@ -322,17 +348,17 @@ class Pools:
         active = pool.domains[domain_id] is StorageDomainStatus.ACTIVE
         return f"{self._repository.directory}/{pool.id}/{domain_id}/{layout.ISO_IMAGES}" if active else ""
 
-    async def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
+    def _dominfo(self, pool: PoolRecord) -> dict[str, StoragePoolDomainInfo]:
+        """From what is known: managers ask all the time, and no domain may keep them waiting."""
         found = {}
         for domain_id, status in pool.domains.items():
             prefix = self._iso_prefix(pool, domain_id)
             row = StoragePoolDomainInfo(status=status, version=domain_meta.VERSION, isoprefix=prefix)
-            try:
-                if status is StorageDomainStatus.ACTIVE:
-                    space = await self._files.space((await self._repository.usable(domain_id)).root)
-                    row = replace(row, diskfree=space.available, disktotal=space.total)
-            except Problem:
+            domain, space = self._known(domain_id), self._monitor.space(domain_id)
+            if status is StorageDomainStatus.ACTIVE and (domain is None or domain.meta is None):
                 row = replace(row, status=StorageDomainStatus.UNKNOWN)
+            elif status is StorageDomainStatus.ACTIVE and space is not None:
+                row = replace(row, diskfree=space.available, disktotal=space.total)
             found[domain_id] = row
         return found
 

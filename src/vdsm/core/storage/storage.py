@@ -39,6 +39,7 @@ from .records import Connection, Domain, PoolRecord
 from .repository import Repository, state_of
 
 _HOST_ID = 1  # of the only host
+_NO_SPACE = Space(total=0, available=0)
 _LOOK_S = 2.0  # for a list, which shows what hangs too
 
 
@@ -75,7 +76,7 @@ class Storage:
         return await self._summary(self._repository.find(domain_id))
 
     async def _summary(self, domain: Domain) -> StorageSummary:
-        space = self._monitor.space(domain.id)
+        space = self._monitor.space(domain.id) or _NO_SPACE
         try:
             with within(_LOOK_S):
                 domain = await self._repository.usable(domain.id)
@@ -84,7 +85,7 @@ class Storage:
             domain = self._repository.find(domain.id)
         except Problem:
             domain = self._repository.find(domain.id)
-            space = Space(total=0, available=0)
+            space = _NO_SPACE
         pool = self._repository.pool_of(domain.id)
         return StorageSummary(
             id=domain.id,

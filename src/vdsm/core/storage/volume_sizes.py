@@ -19,7 +19,7 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.steps import Step, operation
 
-from .catalog import Catalog, chain_of
+from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Users
 from .formats import DISK_FORMATS
 from .repository import Repository
@@ -83,6 +83,14 @@ class VolumeSizes:
         await ctx.hold(f"disk:{image_id}")
         await self._repository.writable(storagedomain_id, storagepool_id)
         found = await self._catalog.find_in(storagedomain_id, image_id)
+        steps = await self.growing(found, volume_id, new_size)
+        for machine in self._users(image_id):  # it would have to be told
+            raise DiskInUse(disk=found.name, vm=machine)
+        await ctx.run(*steps, about=image_id)
+
+    async def growing(self, found: Found, volume_id: str, new_size: int) -> list[Step]:
+        """Raises VolumeDoesNotExist, VolumeNonWritable, DiskUnusable, VolumeResizeValueError."""
+        image_id = found.image.id
         if (meta := found.image.volumes.get(volume_id)) is None:
             raise VolumeDoesNotExist(volume=volume_id, image=image_id)
         if volume_id != chain_of(found)[0]:
@@ -94,15 +102,12 @@ class VolumeSizes:
         size = -(-new_size // BLOCK) * BLOCK
         if size < meta.capacity:
             raise VolumeResizeValueError(volume=volume_id, capacity=meta.capacity, size=size)
-        for machine in self._users(image_id):  # it would have to be told
-            raise DiskInUse(disk=found.name, vm=machine)
-        where = (storagedomain_id, image_id, volume_id)
+        where = (found.domain.id, image_id, volume_id)
         before = (await self._images.info(found.file(volume_id))).virtual_size
-        await ctx.run(
+        return [
             Step("make room", self.enlarge(*where, size), self.cut_back(*where, meta.capacity, before)),
             Step("note its size", self._do.describe(volume_id, replace(meta, capacity=size))),
-            about=image_id,
-        )
+        ]
 
     @operation("volume.enlarge")
     async def enlarge(self, domain_id: str, image_id: str, volume_id: str, size: int) -> None:
