@@ -114,7 +114,7 @@ class StorageDomainDump(Output, frozen=True, kw_only=True):
     command="domain create",
     raises=(
         *_CHANGES, *_LEASES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
-        ed.StorageDomainBlockSizeMismatch,
+        ed.StorageDomainBlockSizeMismatch, es.MountError, es.MountRefused, es.ForeignMount,
     ),
     emits=(ev.StorageStatus,),
 )  # fmt: skip

@@ -155,8 +155,8 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
-        if connection.mount is not None and not await self._repository.stands(connection):
-            raise StorageDomainFSNotMounted(remote=type_args)
+        if not ctx.planning:
+            await self._repository.reach(connection)
         await self._check_new(storagedomain_id, connection)
         block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(

@@ -41,6 +41,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .servers import Servers
 from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
@@ -143,7 +144,8 @@ class StorageParts:
             moves,
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
+            Servers(repository, domain_operations, places, host_ids, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
