@@ -31,6 +31,7 @@ from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
 from .masters import Masters, MasterSwitch
+from .membership import Membership
 from .merges import Merges
 from .monitor import Monitor
 from .mountpoints import Mountpoints
@@ -104,6 +105,7 @@ class StorageParts:
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
+        membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
@@ -130,7 +132,8 @@ class StorageParts:
             merges,
             Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
-            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
+            membership,
             IsoFiles(files, repository),
             storage,
             host_storage,
