@@ -137,7 +137,7 @@ class StorageDomainDump(Output, frozen=True, kw_only=True, omit_defaults=True):
     command="domain create",
     raises=(
         *_CHANGES, *_LEASES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
-        ed.StorageDomainBlockSizeMismatch,
+        ed.StorageDomainBlockSizeMismatch, es.MountError, es.MountRefused, es.ForeignMount,
     ),
     emits=(ev.StorageStatus,),
 )  # fmt: skip
@@ -182,7 +182,10 @@ def attach(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/detach",
     command="domain detach",
-    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable),
+    raises=(
+        *_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageDomainAlreadyAttached, ed.StorageInUse,
+        e.HypervisorUnavailable,
+    ),
 )  # fmt: skip
 def detach(
     storagedomain_id: DomainId,
@@ -194,7 +197,9 @@ def detach(
 ) -> None:
     """Let a domain belong to the pool no more. What is in it stays. The master of a pool cannot be detached.
 
-    `force` also takes a domain out of the pool that cannot be reached; it still says that it belongs to it, then.
+    `force` also takes a domain out of the pool that cannot be reached; it still says that it belongs to it, then. With
+    no pool (an id of zeros) `force` makes a domain belong to none of the pools it names, which this host does not know:
+    whoever asks must know that no other host uses it.
     """
 
 
