@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
-from vdsm.contract import lease, storage, storage_domain, storage_pool
+from vdsm.contract import AnyVerb, lease, storage, storage_domain, storage_pool
 from vdsm.contract.errors_domains import (
     DomainWithoutLeases,
     GenerationMismatch,
@@ -46,7 +46,7 @@ class Lab:
         self.host = host
         self.domain = domain_id
 
-    async def call(self, verb: Any, lease_id: str = ONE, **params: object) -> Any:
+    async def call(self, verb: AnyVerb, lease_id: str = ONE, **params: Any) -> Any:
         return await self.host.call(verb, sd_id=self.domain, lease_id=lease_id, **params)
 
     async def rebuild(self) -> None:
