@@ -87,7 +87,15 @@ class Domains:
             volume_id: _dumped(image, volume_id, file)
             for (volume_id, image), file in zip(lies.items(), files, strict=True)
         }
-        return StorageDomainDump(metadata=info, volumes=volumes)
+        dump = StorageDomainDump(metadata=info, volumes=volumes)
+        if full:
+            dump = replace(
+                dump,
+                leases=await self._leases.dump_leases(domain),
+                lockspace=await self._leases.dump_lockspace(domain),
+                xleases=await self._leases.dump_external(domain),
+            )
+        return dump
 
     async def _info(self, domain_id: str) -> StorageDomainInfo:
         domain = await self._repository.refresh(domain_id)
@@ -150,8 +158,8 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
-        if connection.mount is not None and not await self._repository.stands(connection):
-            raise StorageDomainFSNotMounted(remote=type_args)
+        if not ctx.planning:
+            await self._repository.reach(connection)
         await self._check_new(storagedomain_id, connection)
         block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(
