@@ -147,6 +147,10 @@ class Tasks:
             raise Problem.of(row.problem)
         return await self._operations.revive(row.answer).run() if row.answer else None
 
+    def unfinished(self) -> list[TaskRow]:
+        """Also those that a restart interrupted and that are not gone on with yet."""
+        return [row for row in self._rows.values() if not row.state.ended]
+
     def running(self) -> int:
         return len(self._runs)
 
@@ -172,6 +176,8 @@ class Tasks:
                 progress=row.progress,
                 step=row.current,
                 object_id=row.object_id,
+                job_type=task_words.job_type(row),
+                code=row.problem.code if row.problem else None,
                 message=row.problem.detail if row.problem else "",
             ),
             flow_id=row.flow_id,

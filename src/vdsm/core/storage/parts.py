@@ -31,7 +31,9 @@ from .image import Images
 from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
+from .lease import ExternalLeaseVerbs, LeaseOperations
 from .masters import Masters, MasterSwitch
+from .membership import Membership
 from .merges import Merges
 from .monitor import Monitor
 from .mountpoints import Mountpoints
@@ -43,6 +45,7 @@ from .records import Domain
 from .remote_transfers import RemoteTransfers
 from .repository import Repository
 from .sdm import DataJobs
+from .servers import Servers
 from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
@@ -86,6 +89,7 @@ class StorageParts:
         journal: Journal,
         settings: Settings,
         users: Users,
+        strangers: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -104,9 +108,11 @@ class StorageParts:
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        membership = Membership(repository, domain_operations, switch, users)
+        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
@@ -135,12 +141,13 @@ class StorageParts:
             merges,
             Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
-            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
+            membership,
             IsoFiles(files, repository),
             storage,
             host_storage,
             volumes,
-            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,
@@ -150,7 +157,9 @@ class StorageParts:
             streams,
             remote,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
+            Servers(repository, domain_operations, places, host_ids, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
@@ -158,6 +167,7 @@ class StorageParts:
             do,
             domain_operations,
             charge,
+            lease_operations,
             backup_operations,
             copies,
             data_jobs,
