@@ -80,7 +80,7 @@ WORDS: dict[str, dict[str, str]] = {
         "1": "NFS", "2": "FCP", "3": "ISCSI", "4": "LOCALFS", "5": "CIFS", "6": "POSIXFS", "7": "GLUSTERFS",
         "SHAREDFS": "POSIXFS",
     },
-    "Qcow2Compat": {"0.1": "0.10"},  # a number, says the schema
+    "Qcow2Compat": {"0.1": "0.10", "1.1": "1.1"},  # a number, says the schema
     "StorageDomainImageClass": {"1": "Data", "2": "Iso", "3": "Backup"},
     "StorageDomainStatus": {
         "active": "Active", "attached": "Attached", "unattached": "Unattached", "unknown": "Unknown"
@@ -91,7 +91,11 @@ WORDS: dict[str, dict[str, str]] = {
 MEMBER = {"StorageDomainCreateArguments": "remotePath"}
 
 # Arguments with rules of their own in the dialect.
-RULES = {"DriveSpec": "drive", "VmParameters": "machine"}
+RULES = {
+    "DriveSpec": "drive", "DriveSpecVolume": "volume", "VmParameters": "machine", "HotplugDiskParams": "plug",
+}  # fmt: skip
+# Of one verb, where it takes less than the published type says.
+OWN_RULES = {("VM.diskSizeExtend", "driveSpecs"): "volume"}
 
 # Verbs whose work goes on after the published answer, beside those that answer with the id of a task.
 AT_ONCE = {
@@ -135,14 +139,16 @@ EVENTS: dict[str, dict[str, Any]] = {
     "Task_status": {
         "topic": "|jobs|status|",
         "nested": False,
-        "fields": {"taskId": "id", "verb": "description", "state": "status", "progress": "progress"},
+        "fields": {
+            "taskId": "id", "verb": "description", "state": "status", "progress": "progress", "jobType": "job_type",
+            "code": "error.code", "message": "error.message",
+        },
         "forms": {"progress": "float"},
         "words": {
             "status": {
                 "done": "done", "failed": "failed", "broken": "failed", "aborted": "aborted", "reverted": "aborted"
             },
         },
-        "noun": ["job_type", "verb"],
     },
 }  # fmt: skip
 
@@ -244,7 +250,7 @@ def _verb(method: str, verb: dict[str, Any]) -> dict[str, Any]:
     params = {name.rstrip("?"): kind for name, kind in verb["params"].items()}
     member = XMLRPC["members"].get(method, "")
     entry: dict[str, Any] = {"params": list(params)}
-    if takes := {name: form for name, kind in params.items() if (form := RULES.get(str(kind)) or _form(kind))}:
+    if takes := {name: form for name, kind in params.items() if (form := _rule(method, name, kind))}:
         entry["takes"] = takes
     if method in LIFT:
         entry["lift"] = LIFT[method]
@@ -257,6 +263,10 @@ def _verb(method: str, verb: dict[str, Any]) -> dict[str, Any]:
     if member := MEMBERS.get(method, member if member != "status" else ""):
         entry["member"] = member
     return entry
+
+
+def _rule(method: str, name: str, kind: Any) -> Any:
+    return OWN_RULES.get((method, name)) or RULES.get(str(kind)) or _form(kind)
 
 
 def _form(kind: Any, above: tuple[str, ...] = ()) -> Any:

@@ -8,11 +8,14 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import libvirt
 import pytest
@@ -21,10 +24,15 @@ from harness.private_libvirt import PrivateLibvirt, machines
 from harness.talking_rom import talking_rom
 from harness.until import BUSY
 from vdsm.contract.errors import Problem
+from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.deadline import within
+from vdsm.core.ports.files import FileKind
 from vdsm.core.ports.hypervisor import DomainEvent, DomainEventKind, Hypervisor
 from vdsm.drivers.libvirt import LibvirtHypervisor
 from vdsm.drivers.simulated import SimulatedHypervisor
+from vdsm.drivers.simulated.tree import Body, Node, Tree
+
+MIB = 1 << 20
 
 _SCREEN = (
     "<graphics type='vnc' autoport='yes' passwd='nobodys' passwdValidTo='1970-01-01T00:00:01'>"
@@ -41,6 +49,20 @@ _DRIVE = (
 _WRITER = bytes.fromhex("31c08ec0b80103b90101ba8000bb007ccd13f4ebfd").ljust(510, b"\0") + b"\x55\xaa"
 
 
+def scsi_disk(file: Path, name: str) -> str:
+    """Of the kind that is unplugged without asking the guest. A path without a suffix is raw, else qcow2."""
+    kind = "qcow2" if file.suffix else "raw"
+    return (
+        f"<disk type='file' device='disk'><driver name='qemu' type='{kind}'/><source file='{file}'/>"
+        f"<target dev='{name}' bus='scsi'/></disk>"
+    )
+
+
+def _named(disk: ET.Element, drive: str) -> bool:
+    target = disk.find("target")
+    return target is not None and target.get("dev") == drive
+
+
 class Lab:
     """Machines are named after the test, so that they can be told from others and removed."""
 
@@ -52,10 +74,20 @@ class Lab:
         hypervisor.watch(self.events.append)
 
     def xml(
-        self, name: str, vm_id: str, *, serial: bool = True, screen: bool = False, drive: bool = False, memory: int = 16
+        self,
+        name: str,
+        vm_id: str,
+        *,
+        serial: bool = True,
+        screen: bool = False,
+        drive: bool = False,
+        memory: int = 16,
+        files: Sequence[Path] = (),
     ) -> str:
-        """A small machine; its guest greets, echoes and obeys the power button."""
-        devices = "<serial type='pty'><target port='0'/></serial>" if serial else ""
+        """A small machine; its guest greets, echoes and obeys the power button. `files` are its disks, sda and on."""
+        devices = "".join(scsi_disk(file, f"sd{letter}") for file, letter in zip(files, "abcd", strict=False))
+        devices += "<controller type='scsi' model='virtio-scsi'/>" if files else ""
+        devices += "<serial type='pty'><target port='0'/></serial>" if serial else ""
         devices += (_SCREEN if screen else "") + (_DRIVE if drive else "")
         return (
             f"<domain type='qemu'><name>{name}</name><uuid>{vm_id}</uuid><memory unit='MiB'>{memory}</memory>"
@@ -64,17 +96,30 @@ class Lab:
             f"<devices>{devices}</devices></domain>"
         )
 
-    async def define(self, name: str = "a", **options: bool) -> str:
+    async def define(self, name: str = "a", **options: Any) -> str:
         """The id of a new machine."""
         vm_id = str(uuid.uuid4())
         await self.hypervisor.define(self.xml(f"{self.prefix}-{name}", vm_id, **options))
         return vm_id
 
-    async def run(self, name: str = "a", *, paused: bool = False, **options: bool) -> str:
+    async def run(self, name: str = "a", *, paused: bool = False, **options: Any) -> str:
         """The id of a new machine that runs."""
         vm_id = await self.define(name, **options)
         await self.hypervisor.start(vm_id, paused=paused)
         return vm_id
+
+    def image(self, name: str, backing: Path | None = None) -> Path:
+        """A new disk of 1 MiB; a qcow2 one if it goes on from another."""
+        raise NotImplementedError
+
+    async def layers(self, vm_id: str, drive: str = "sda") -> list[str]:
+        """Names of the files of a disk in the machine's document, the one that is written to first."""
+        root = ET.XML((await self.hypervisor.domain(vm_id)).xml)
+        found, element = [], next((d for d in root.findall("devices/disk") if _named(d, drive)), None)
+        while element is not None and (source := element.find("source")) is not None:
+            found.append(Path(source.get("file", "")).name)
+            element = element.find("backingStore")
+        return found
 
     def said(self, vm_id: str, *kinds: DomainEventKind) -> list[tuple[str, str]]:
         """The machine's events in order; only of some kinds, if named."""
@@ -128,8 +173,20 @@ class Lab:
 
 class SimulatedLab(Lab):
     def __init__(self, prefix: str) -> None:
-        self.simulated = SimulatedHypervisor(obeys_after=0.05)
+        self.tree = Tree()
+        self.simulated = SimulatedHypervisor(obeys_after=0.05, tree=self.tree)
         super().__init__(self.simulated, prefix, Path("/rom"))
+
+    def image(self, name: str, backing: Path | None = None) -> Path:
+        path = Path("/disks", name if backing is None else f"{name}.qcow2")
+        kind = DiskFormat.RAW if backing is None else DiskFormat.QCOW2
+        body = Body(format=kind, virtual_size=MIB)
+        if backing is not None:
+            body.backing_file = backing.name
+            body.backing_format = DiskFormat.QCOW2 if backing.suffix else DiskFormat.RAW
+        self.tree.directory("/disks")
+        self.tree.add(str(path), Node(kind=FileKind.FILE, mode=0o660, body=body))
+        return path
 
     async def run_into_full_storage(self) -> str:
         vm_id = await self.run()
@@ -155,7 +212,16 @@ class SimulatedLab(Lab):
 class LibvirtLab(Lab):
     def __init__(self, prefix: str, rom: Path, libvirtd: PrivateLibvirt) -> None:
         self.libvirtd = libvirtd
+        self.place = Path(tempfile.mkdtemp(prefix="vdsmtest-", dir="/var/tmp"))
+        self.place.chmod(0o755)
         super().__init__(LibvirtHypervisor(libvirtd.uri), prefix, rom)
+
+    def image(self, name: str, backing: Path | None = None) -> Path:
+        path = self.place / (name if backing is None else f"{name}.qcow2")
+        under = [] if backing is None else ["-b", backing.name, "-F", "qcow2" if backing.suffix else "raw"]
+        kind = "raw" if backing is None else "qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", kind, *under, path, "1M"], check=True)
+        return path
 
     async def run_into_full_storage(self) -> str:
         name, vm_id, place = f"{self.prefix}-a", str(uuid.uuid4()), f"/run/{self.prefix}"
@@ -203,6 +269,7 @@ class LibvirtLab(Lab):
                     await self.hypervisor.undefine(domain.vm_id)
         for pid in machines(self.prefix):
             os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.place)
 
 
 @pytest.fixture(scope="session")

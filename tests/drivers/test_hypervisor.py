@@ -8,6 +8,7 @@ import time
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from vdsm.core.ports.deadline import within
 from vdsm.core.ports.hypervisor import DomainEventKind as Kind
 from vdsm.core.ports.hypervisor import DomainSample, DomainState, Hypervisor, ShutdownWay
 
-from .conftest import Lab
+from .conftest import Lab, scsi_disk
 
 STATES = (Kind.STARTED, Kind.SUSPENDED, Kind.STOPPED, Kind.REBOOTED)
 PASSWORD = Secret("pa<&>'s")
@@ -233,6 +234,12 @@ ON_RUNNING: dict[str, Call] = {
     "reset": lambda h, vm: h.reset(vm),
     "screenshot": lambda h, vm: h.screenshot(vm),
     "open_console": lambda h, vm: h.open_console(vm, force=True),
+    "add_layers": lambda h, vm: h.add_layers(vm, {}, quiesce=None),
+    "begin_commit": lambda h, vm: h.begin_commit(vm, "sda", top="/a", base="/b", bandwidth=0),
+    "commit_job": lambda h, vm: h.commit_job(vm, "sda"),
+    "end_commit": lambda h, vm: h.end_commit(vm, "sda", pivot=True),
+    "resize_disk": lambda h, vm: h.resize_disk(vm, "sda", 1 << 20),
+    "attach_disk": lambda h, vm: h.attach_disk(vm, scsi_disk(Path("/a"), "sda")),
 }
 ON_ANY: dict[str, Call] = {
     "domain": lambda h, vm: h.domain(vm),
@@ -242,6 +249,7 @@ ON_ANY: dict[str, Call] = {
     "rename": lambda h, vm: h.rename(vm, "vdsmtest-nobody"),
     "set_ticket": lambda h, vm: h.set_ticket(vm, PASSWORD, ttl=60, on_conflict="keep"),
     "change_cd": lambda h, vm: h.change_cd(vm, ""),
+    "drop_disk": lambda h, vm: h.drop_disk(vm, "sda"),
 }
 
 

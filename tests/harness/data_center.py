@@ -9,6 +9,7 @@ from typing import Any
 from harness.memory_host import MemoryHost
 from vdsm.contract import storage, storage_domain, storage_pool, volume
 from vdsm.contract.storage_words import VolumeRole
+from vdsm.core.ports.files import FileKind
 from vdsm.core.storage import volume_meta
 from vdsm.core.storage.volume_meta import VolumeMeta
 
@@ -76,10 +77,14 @@ class DataCenter:
         return [f"{row.where}: {row.what}" for row in await self.call(storage.check, storageID=domain)]
 
     def snapshot(self) -> dict[str, bytes]:
-        """Every file with its bytes; of an image what it refers to and holds too."""
+        """Every file with its bytes; of an image what it refers to and holds too.
+
+        Without the directories for links to images in use, which are made with the first.
+        """
         return {
             path: bytes(node.data) + repr((node.size, node.target, node.body)).encode()
             for path, node in self.host.tree.nodes.items()
+            if node.kind is not FileKind.DIRECTORY or not path.startswith("/run")
         }
 
 

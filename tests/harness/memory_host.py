@@ -24,11 +24,9 @@ from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
-from vdsm.core.vm.files import AllowedFiles
-from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.parts import VmParts
 from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
-from vdsm.core.vm.vm import Vms
 from vdsm.drivers.simulated.computer import SimulatedMachine
 from vdsm.drivers.simulated.disks import SimulatedDisks
 from vdsm.drivers.simulated.faults import Faults
@@ -77,17 +75,17 @@ class MemoryHost:
         retention: Retention | None = None,
         local_leases: bool = False,
     ) -> None:
+        self.tree = tree or Tree()
         self.hypervisor = hypervisor or SimulatedHypervisor(obeys_after=0.05)
+        self.hypervisor.tree = self.tree
         self.store = Store(directory, retention)
         self.journal = Journal(self.store.events)
         self.locks = Locks()
         self.meter = Meter()
         self.tasks = Tasks(self.store.tasks, self.journal, self.locks, at_boundary)
         self.table = Table(self.hypervisor, self.journal, owner)
-        self.operations = VmOperations(self.hypervisor, self.table)
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
-        self.tree = tree or Tree()
         self.mounts = mounts or SimulatedMounts(self.tree)
         self.leases = leases or SimulatedLeases(tree=self.tree)
         self.file_faults = Faults()
@@ -111,18 +109,30 @@ class MemoryHost:
                 monitor_interval_s=monitor_s,
                 monitor_patience_s=10 * monitor_s,
             ),
-            lambda object_id: self.vms.users(object_id),
+            lambda object_id: self.machines.admission.users(object_id),
+            lambda object_id: self.machines.admission.strangers(object_id),
         )
         self.repository = self.storage.repository
-        files = AllowedFiles(SimulatedImages(), ["/images"], self.storage.catalog.places)
         machine, links = SimulatedMachine(), SimulatedLinks()
-        surroundings = Surroundings(machine, links)
-        self.vms = Vms(self.hypervisor, self.table, self.operations, files, owner, surroundings, self.storage.catalog)
+        self.machines = VmParts(
+            self.hypervisor,
+            self.table,
+            SimulatedImages(tree=self.tree),
+            disk_images,
+            self.storage,
+            self.store.storage,
+            Surroundings(machine, links),
+            owner=owner,
+            directories=["/images"],
+            prepared="/run/vdsm/storage",
+            locks=self.locks,
+            unfinished=self.tasks.unfinished,
+        )
         self.bridge = LocalBridge(
             [
-                self.vms,
+                *self.machines.services,
                 *self.storage.services,
-                Host(machine, links, self.hypervisor, self.vms.counts, self.storage.monitor.vitals),
+                Host(machine, links, self.hypervisor, self.machines.vms.counts, self.storage.monitor.vitals),
                 self.tokens,
                 Audit(self.store.audit),
                 Events(self.journal),
@@ -139,16 +149,18 @@ class MemoryHost:
     async def open(self) -> None:
         await self.store.open()
         await self.journal.start()
-        await self.tasks.load(Operations(self.operations, *self.storage.operations))
+        await self.tasks.load(Operations(*self.machines.operations, *self.storage.operations))
         await self.table.open()
         await self.table.loaded()
         await self.storage.open()
+        await self.machines.open()
         await self.storage.loaded()
         self.tasks.recover(self.storage.able())
         self.bridge.ready = True
 
     async def close(self) -> None:
         await self.bridge.drain(1)
+        await self.machines.close()
         await self.storage.close()
         await self.table.close()
         await self.journal.close()

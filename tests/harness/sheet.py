@@ -28,6 +28,8 @@ LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Dat
 NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
 HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
 OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+ON_CHILD = {"domainID": SD, "imageID": IMAGE, "volumeID": CHILD}
+ON_IT = f"{SD}/{IMAGE}/{CHILD}"
 TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inactivity_timeout": 60, "sparse": True}
 SERVED = {"sd_id": SD, "img_id": IMAGE}
 IN_POOL = {"storagepoolID": POOL, "storagedomainID": SD2}
@@ -140,6 +142,19 @@ SHEET = [
         "VM.create", {"vmParams": {"name": "web4", "memory": 64, "disks": [{"path": "root1"}]}}, problem="disk-in-use"
     ),
     Line("Disk.delete", {"diskID": "{root1}"}, problem="disk-in-use"),
+    Line("VM.freeze", {"vmID": "{web3}"}, problem="non-responsive-guest-agent"),
+    Line("VM.thaw", {"vmID": "{web3}"}, problem="non-responsive-guest-agent"),
+    Line("VM.snapshot", {"vmID": "{web3}"}),
+    Line("VM.snapshot", {"vmID": "{web3}", "timeout": 0}, problem="invalid-parameter"),
+    Line("VM.snapshot", {"vmID": "{web3}", "snapMemory": "a"}, problem="snapshot-memory-not-offered"),
+    Line("Disk.create", {"name": "plug1", "size": 4096}, keep="plug1"),
+    Line("VM.hotplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}),
+    Line("VM.hotplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}, problem="disk-in-use"),
+    Line("VM.hotunplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}),
+    Line(
+        "VM.hotunplugDisk", {"vmID": "{web3}", "params": {"disk": {"path": "plug1"}}}, problem="hotunplug-disk-failed"
+    ),
+    Line("Disk.delete", {"diskID": "{plug1}"}),
     Line("Storage.close", {"storageID": "{vm}"}, problem="storage-in-use"),
     Line("VM.destroy", {"vmID": "{web3}"}),
     Line("Storage.close", {"storageID": "{vm}"}),
@@ -276,6 +291,26 @@ SHEET = [
     Line("Image.deleteVolumes", {**OF_VOLUME, "volumeList": [CHILD]}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}, problem="volume-does-not-exist"),
     Line("Volume.create", {**NEW, "volumeID": CHILD, "volFormat": "COW", "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}),
+    Line("VM.create", {"vmParams": {**SHAPE, "name": "web6", "disks": [{"path": ON_IT}]}}, keep="web6"),
+    Line("VM.diskSizeExtend", {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 1 << 30}),
+    Line(
+        "VM.diskSizeExtend",
+        {"vmID": "{web6}", "driveSpecs": ON_CHILD, "newSize": 4096},
+        problem="bad-disk-resize-parameter",
+    ),
+    Line("VM.getDiskAlignment", {"vmID": BLANK, "disk": ON_CHILD}, problem="method-not-implemented"),
+    Line(
+        "VM.merge",
+        {"vmID": "{web6}", "drive": ON_CHILD, "baseVolUUID": CHILD, "topVolUUID": VOLUME},
+        problem="merge-failed",
+    ),
+    Line("VM.create", {"vmParams": {**SHAPE, "name": "web5", "guestAgent": True}}, keep="web5"),  # up while that lasts:
+    Line("VM.merge", {"vmID": "{web6}", "drive": ON_CHILD, "baseVolUUID": VOLUME, "topVolUUID": CHILD}),
+    Line("VM.freeze", {"vmID": "{web5}"}),
+    Line("VM.thaw", {"vmID": "{web5}"}),
+    Line("VM.snapshot", {"vmID": "{web5}"}, problem="snapshot-failed"),
+    Line("VM.destroy", {"vmID": "{web5}"}),
+    Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),

@@ -67,7 +67,40 @@ def test_a_disc_is_its_path(spec: object) -> None:
     assert JSONRPC.arguments("VM.changeCD", {"vmID": ID, "driveSpec": spec})["driveSpec"] == "/images/a.iso"
 
 
-def test_a_disc_of_a_storage_domain_is_refused_with_its_place() -> None:
+VOLUME = {"domainID": ID, "imageID": ID, "volumeID": ID}
+
+
+@pytest.mark.parametrize("spec", [VOLUME, {"iface": "sata", "index": 2, "drive_spec": {**VOLUME, "poolID": ID}}])
+def test_a_disc_in_a_storage_domain_is_the_ids_of_its_volume(spec: object) -> None:
+    assert JSONRPC.arguments("VM.changeCD", {"vmID": ID, "driveSpec": spec})["driveSpec"] == f"{ID}/{ID}/{ID}"
+    ejected = {"vmID": ID, "driveSpec": {"iface": "sata", "index": 2, "drive_spec": {}}}
+    assert JSONRPC.arguments("VM.changeCD", ejected)["driveSpec"] == ""
+
+
+def test_a_volume_is_its_ids_whatever_is_said_beside_them() -> None:
+    said = {**VOLUME, "poolID": ID, "device": "disk"}
+    wanted = {**VOLUME, "poolID": ID}
+    merge = {"vmID": ID, "drive": said, "baseVolUUID": ID, "topVolUUID": ID, "bandwidth": "0", "jobUUID": ID}
+    assert JSONRPC.arguments("VM.merge", merge)["drive"] == wanted
+    grow = JSONRPC.arguments("VM.diskSizeExtend", {"vmID": ID, "driveSpecs": said, "newSize": "4096"})
+    assert grow == {"vmID": ID, "driveSpecs": wanted, "newSize": "4096"}
+    assert XMLRPC.arguments("VM.getDiskAlignment", {"vmID": ID, "disk": said})["disk"] == wanted
+
+
+def test_a_disk_is_plugged_in_the_old_form_and_in_a_managers() -> None:
+    drive = {**VOLUME, "poolID": ID, "device": "disk", "format": "cow", "iface": "virtio", "index": 1, "shared": "none"}
+    old = {"params": {"vmId": ID, "drive": drive}}
+    disk = {"path": f"{ID}/{ID}/{ID}", "format": "qcow2", "bus": "virtio"}
+    assert JSONRPC.arguments("VM.hotplugDisk", old) == {"vmID": ID, "params": {"disk": disk}}
+    assert JSONRPC.arguments("VM.hotunplugDisk", old) == {"vmID": ID, "params": {"disk": disk}}
+    new = {"params": {"vmId": ID, "xml": "<hotplug/>", "drive": None}}
+    assert JSONRPC.arguments("VM.hotplugDisk", new) == {"vmID": ID, "params": {"xml": "<hotplug/>"}}
+    with pytest.raises(DialectError) as error:
+        JSONRPC.arguments("VM.hotplugDisk", {"params": {"vmId": ID, "drive": {"GUID": "3600"}}})
+    assert error.value.path == "$.params.drive"
+
+
+def test_a_disc_that_is_not_wholly_named_is_refused_with_its_place() -> None:
     spec = {"iface": "ide", "index": "2", "drive_spec": {"poolID": ID, "domainID": ID}}
     with pytest.raises(DialectError) as error:
         JSONRPC.arguments("VM.changeCD", {"vmID": ID, "driveSpec": spec})

@@ -68,8 +68,11 @@ def test_what_a_script_of_old_sends() -> None:
     )  # fmt: skip
 
 
-def test_a_drive_of_the_storage_is_meant_by_its_image() -> None:
+def test_a_drive_of_the_storage_is_meant_by_its_ids() -> None:
     drive = {"poolID": ID, "domainID": ID, "imageID": ID, "volumeID": ID, "format": "cow", "iface": "virtio"}
+    (disk,) = read(memSize="64", drives=[drive]).disks
+    assert disk == Disk(path=f"{ID}/{ID}/{ID}", format=DiskFormat.QCOW2, bus=DiskBus.VIRTIO)
+    del drive["domainID"]
     (disk,) = read(memSize="64", drives=[drive]).disks
     assert disk == Disk(path=ID, volume=ID, format=DiskFormat.QCOW2, bus=DiskBus.VIRTIO)
 

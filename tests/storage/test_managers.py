@@ -227,10 +227,8 @@ async def test_a_machines_volume_is_not_taken_from_under_it(pooled: MemoryHost) 
     with pytest.raises(Exception, match="is written to in its volume"):
         await pooled.create("a", disks=[{"path": IMAGE, "volume": TOP}])
     machine = await pooled.create("a", disks=[{"path": IMAGE, "volume": BASE}])
-    calls: list[tuple[AnyVerb, dict[str, Any]]] = [(volume.create, NEW_TOP), (image.delete, WHERE)]
-    for verb, params in calls:
-        with pytest.raises(DiskInUse):
-            await pooled.call(verb, **params)
+    with pytest.raises(DiskInUse):
+        await pooled.call(image.delete, **WHERE)
     with pytest.raises(StorageInUse):
         await pooled.call(storage_pool.destroy, **HOST)
     await pooled.call(vm.destroy, vmID=machine.vm_id)

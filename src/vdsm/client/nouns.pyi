@@ -48,6 +48,7 @@ from vdsm.contract.task import Plan, TaskDetails, TaskInfo, TaskRecord, TaskStat
 from vdsm.contract.token import NewToken, TokenInfo
 from vdsm.contract.types import Secret
 from vdsm.contract.vm import ConflictAction
+from vdsm.contract.vm_drives import HotplugDisk, SnapshotDrive, VolumeRef
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmSummary
 from vdsm.contract.vm_params import DiskFormat, VmParams
 from vdsm.contract.vm_stats import VmStats
@@ -380,6 +381,33 @@ class VmNoun:
         params: dict[str, str] = ...,
     ) -> None: ...
     def change_cd(self, vm_id: str, drive_spec: str) -> VmInfo: ...
+    def hotplug_disk(self, vm_id: str, params: HotplugDisk) -> VmInfo: ...
+    def hotunplug_disk(self, vm_id: str, params: HotplugDisk) -> VmInfo: ...
+    def freeze(self, vm_id: str) -> None: ...
+    def thaw(self, vm_id: str) -> None: ...
+    def snapshot(
+        self,
+        vm_id: str,
+        snap_drives: builtins.list[SnapshotDrive] = ...,
+        *,
+        snap_memory: str | None = ...,
+        frozen: bool = ...,
+        job_uuid: str | None = ...,
+        timeout: int = ...,
+        freeze_timeout: int = ...,
+    ) -> None: ...
+    def merge(
+        self,
+        vm_id: str,
+        drive: VolumeRef,
+        base_vol_uuid: str,
+        top_vol_uuid: str,
+        bandwidth: int = ...,
+        *,
+        job_uuid: str | None = ...,
+    ) -> None: ...
+    def disk_size_extend(self, vm_id: str, drive_specs: VolumeRef, new_size: int) -> int: ...
+    def get_disk_alignment(self, vm_id: str, disk: VolumeRef) -> dict[str, bool]: ...
     def set_autostart(self, vm_id: str, enabled: bool) -> None: ...
     def rename(self, vm_id: str, name: str) -> VmInfo: ...
     def console(self, vm_id: str, *, force: bool = ...) -> Stream: ...
@@ -725,6 +753,33 @@ class PlanVmNoun:
         params: dict[str, str] = ...,
     ) -> Plan: ...
     def change_cd(self, vm_id: str, drive_spec: str) -> Plan: ...
+    def hotplug_disk(self, vm_id: str, params: HotplugDisk) -> Plan: ...
+    def hotunplug_disk(self, vm_id: str, params: HotplugDisk) -> Plan: ...
+    def freeze(self, vm_id: str) -> Plan: ...
+    def thaw(self, vm_id: str) -> Plan: ...
+    def snapshot(
+        self,
+        vm_id: str,
+        snap_drives: builtins.list[SnapshotDrive] = ...,
+        *,
+        snap_memory: str | None = ...,
+        frozen: bool = ...,
+        job_uuid: str | None = ...,
+        timeout: int = ...,
+        freeze_timeout: int = ...,
+    ) -> Plan: ...
+    def merge(
+        self,
+        vm_id: str,
+        drive: VolumeRef,
+        base_vol_uuid: str,
+        top_vol_uuid: str,
+        bandwidth: int = ...,
+        *,
+        job_uuid: str | None = ...,
+    ) -> Plan: ...
+    def disk_size_extend(self, vm_id: str, drive_specs: VolumeRef, new_size: int) -> Plan: ...
+    def get_disk_alignment(self, vm_id: str, disk: VolumeRef) -> Plan: ...
     def set_autostart(self, vm_id: str, enabled: bool) -> Plan: ...
     def rename(self, vm_id: str, name: str) -> Plan: ...
 
@@ -986,6 +1041,30 @@ class OutcomeVmNoun:
         timeout: float = ...,
         force: bool = ...,
     ) -> Outcome[None]: ...
+    def hotplug_disk(self, vm_id: str, params: HotplugDisk) -> Outcome[VmInfo]: ...
+    def hotunplug_disk(self, vm_id: str, params: HotplugDisk) -> Outcome[VmInfo]: ...
+    def snapshot(
+        self,
+        vm_id: str,
+        snap_drives: builtins.list[SnapshotDrive] = ...,
+        *,
+        snap_memory: str | None = ...,
+        frozen: bool = ...,
+        job_uuid: str | None = ...,
+        timeout: int = ...,
+        freeze_timeout: int = ...,
+    ) -> Outcome[None]: ...
+    def merge(
+        self,
+        vm_id: str,
+        drive: VolumeRef,
+        base_vol_uuid: str,
+        top_vol_uuid: str,
+        bandwidth: int = ...,
+        *,
+        job_uuid: str | None = ...,
+    ) -> Outcome[None]: ...
+    def disk_size_extend(self, vm_id: str, drive_specs: VolumeRef, new_size: int) -> Outcome[int]: ...
 
 class OutcomeVolumeNoun:
     def create(

@@ -285,6 +285,51 @@ class ChangeDiskFailed(Problem):
     hint = "Check the path, and that the machine has a CD drive (`vdsmsh vm info {vm}`)."
 
 
+class HotplugDiskFailed(Problem):
+    code, status, text = 45, 422, "the disk could not be plugged into {vm}: {reason}"
+    hint = "Nothing was changed; `vdsmsh vm info {vm}` shows its disks."
+
+
+class HotunplugDiskFailed(Problem):
+    code, status, retryable, text = 46, 409, True, "the disk could not be unplugged from {vm}: {reason}"
+    hint = "The guest must let go of it: unmount it there and try again, or shut the machine down."
+
+
+class SnapshotFailed(Problem):
+    code, status, text = 48, 500, "the snapshot of {vm} failed: {reason}"
+    hint = "Its disks are as they were; `vdsmsh vm info {vm}` shows them."
+
+
+class MergeFailed(Problem):
+    code, status, text = 52, 409, "the layers of disk {disk} could not be merged: {reason}"
+    hint = "Its chain is whole and nothing in it was lost; `vdsmsh disk info {disk}` shows it."
+
+
+class BadDiskResizeParameter(Problem):
+    code, status, text = 58, 422, "disk {disk} cannot be made {size} bytes large: {reason}"
+    hint = "A disk only grows, in whole steps of 4096 bytes."
+
+
+class FreezeGuestFSFailed(Problem):
+    code, status, retryable, text = 76, 409, True, "the file systems of {vm} could not be frozen: {reason}"
+    hint = "The guest's log may tell more; they are not frozen."
+
+
+class ThawGuestFSFailed(Problem):
+    code, status, retryable, text = 77, 500, True, "the file systems of {vm} could not be thawed: {reason}"
+    hint = "Try again; a guest whose file systems stay frozen can only be reset: `vdsmsh vm reset {vm}`."
+
+
+class InvalidParameter(Problem):
+    code, status, text = 91, 422, "{name} is {value}: {reason}"
+    hint = "Give another value."
+
+
+class SnapshotMemoryNotOffered(Problem):
+    code, status, text = 10110, 501, "a snapshot of {vm} with its memory is not offered"
+    hint = "Leave snapMemory out: the disks are taken at one moment, with the guest's file systems frozen."
+
+
 class ResetFailed(Problem):
     code, status, retryable, text = 90, 500, True, "virtual machine {vm} could not be reset: {reason}"
     hint = "Try again, or power it off: `vdsmsh vm destroy {vm}`."

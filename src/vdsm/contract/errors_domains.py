@@ -232,11 +232,6 @@ class OverwriteImageError(Problem):
     hint = "Delete that one first: nothing is ever written over."
 
 
-class MoveImageError(Problem):
-    code, status, text = 253, 409, "image {image} stays in storage domain {domain}: {reason}"
-    hint = "Nothing was lost: `vdsmsh disk list` shows where it is."
-
-
 class CouldNotValidateTemplateOnTargetDomain(Problem):
     code, status, text = 263, 409, "storage domain {domain} does not have the template {volume} of image {image}"
     hint = "Copy the template there first: Volume.copy with the same ids and the role SHARED."

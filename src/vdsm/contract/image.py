@@ -154,7 +154,7 @@ _COPIES = (
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/move",
-    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain,
+    raises=(*_COPIES, ed.OverwriteImageError, ed.CouldNotValidateTemplateOnTargetDomain,
             ed.CannotDeleteSharedVolume),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
@@ -177,7 +177,7 @@ def move(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/clone-structure",
-    raises=(*_COPIES, ed.OverwriteImageError, ed.MoveImageError, ed.CouldNotValidateTemplateOnTargetDomain),
+    raises=(*_COPIES, ed.OverwriteImageError, ed.CouldNotValidateTemplateOnTargetDomain),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip
 def clone_structure(

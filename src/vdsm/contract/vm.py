@@ -10,10 +10,13 @@ from msgspec import Meta
 
 from . import errors as e
 from . import errors_domains as ed
+from . import errors_storage as es
 from . import events as ev
-from ._verb import ByteStream, Kind, verb
+from ._verb import ByteStream, ChosenTaskId, Kind, Wire, verb
 from .access import Privilege
-from .types import END, Seconds, Secret, Text, VmId, VmName
+from .storage_words import VolumeId
+from .types import Bytes, JobId, Seconds, Secret, Text, VmId, VmName
+from .vm_drives import AgentSeconds, Bandwidth, CdImage, HotplugDisk, NewSize, SnapshotDrive, VolumeRef
 from .vm_info import Explanation, Screenshot, VmInfo, VmSummary
 from .vm_params import VmParams
 from .vm_stats import VmStats
@@ -27,14 +30,12 @@ _CREATES = (
 )  # fmt: skip
 
 
-CdImage = Annotated[
-    str,
-    Meta(
-        pattern=r"^(/[^\x00-\x1f\x7f]{0,4094})?" + END,
-        description="An absolute path of a disc image on the host; empty to eject.",
-    ),
-]
-
+_DISKS = (
+    ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.StorageUnusable, ed.VolumeDoesNotExist,
+    ed.StorageDomainDoesNotExist, e.PathNotAllowed, e.FileUnusable, es.StorageBroken, es.PathEscapes,
+    es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.DeadlineExceeded, e.TooBusy,
+)  # fmt: skip
+_ChosenJob = Annotated[JobId | None, Wire("jobUUID"), ChosenTaskId()]
 
 NewVm = Annotated[
     VmParams, Meta(examples=[{"name": "web1", "memory": 1024, "disks": [{"path": "/var/lib/vdsm/images/web1.raw"}]}])
@@ -87,10 +88,13 @@ def undefine(vm_id: VmId) -> None:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.VM_POWER, since="1.0", http="POST /vms/{vm_id}/start",
-    raises=(*_CHANGES, e.VMIsRunning), emits=(ev.VMStatus,),
+    raises=(*_CHANGES, *_DISKS, e.VMIsRunning), emits=(ev.VMStatus,),
 )  # fmt: skip
 def start(vm_id: VmId, *, paused: bool = False) -> VmInfo:
-    """Start a virtual machine that is Down."""
+    """Start a virtual machine that is Down.
+
+    A disk that got snapshots meanwhile, or lost some, goes on in the volume that is written to now.
+    """
 
 
 @verb(
@@ -200,10 +204,110 @@ def set_ticket(
 
 @verb(
     kind=Kind.ACTION, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/cd", published="changeCD",
-    raises=(*_CHANGES, e.PathNotAllowed, e.FileUnusable, e.ChangeDiskFailed), emits=(ev.VMDefined,),
+    raises=(*_CHANGES, *_DISKS, e.ChangeDiskFailed), emits=(ev.VMDefined,),
 )  # fmt: skip
 def change_cd(vm_id: VmId, drive_spec: CdImage) -> VmInfo:
     """Put another disc image into the machine's CD drive; an empty text ejects."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disks",
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotplugDiskFailed), emits=(ev.VMDefined,),
+)  # fmt: skip
+def hotplug_disk(vm_id: VmId, params: HotplugDisk) -> VmInfo:
+    """Plug a disk into a running machine; it stays in the machine's definition."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disks/unplug",
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotunplugDiskFailed), emits=(ev.VMDefined,),
+)  # fmt: skip
+def hotunplug_disk(vm_id: VmId, params: HotplugDisk) -> VmInfo:
+    """Ask the guest to let go of a disk, wait up to 30 s for that, and take it out of the machine.
+
+    In types the disk is named by its name in the storage, its path, or its name in the machine ("vdb").
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/freeze",
+    raises=(*_CHANGES, e.VMIsDown, e.NonResponsiveGuestAgent, e.FreezeGuestFSFailed, e.DeadlineExceeded, e.TooBusy),
+)  # fmt: skip
+def freeze(vm_id: VmId) -> None:
+    """Let the guest write out and freeze its file systems. Nothing in it is written until `VM.thaw`."""
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/thaw",
+    raises=(*_CHANGES, e.VMIsDown, e.NonResponsiveGuestAgent, e.ThawGuestFSFailed, e.DeadlineExceeded, e.TooBusy),
+)  # fmt: skip
+def thaw(vm_id: VmId) -> None:
+    """Let the guest's file systems go on after `VM.freeze`. Not frozen is fine."""
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/snapshot",
+    raises=(
+        *_CHANGES, *_DISKS, e.VMIsDown, e.JobExists, e.SnapshotFailed, e.InvalidParameter, e.SnapshotMemoryNotOffered,
+        ed.SpmStatusError, ed.CannotCloneVolume, es.ImageOperationFailed, es.ImageVerificationError,
+    ),
+)  # fmt: skip
+def snapshot(
+    vm_id: VmId,
+    snap_drives: Annotated[list[SnapshotDrive], Meta(max_length=64)] = [],  # noqa: B006 a declaration
+    *,
+    snap_memory: Text | None = None,
+    frozen: bool = False,
+    job_uuid: _ChosenJob = None,
+    timeout: AgentSeconds = 30,
+    freeze_timeout: Annotated[AgentSeconds, Wire("freeze_timeout")] = 8,
+) -> None:
+    """Let a running machine's disks go on in new volumes, all from one moment on; what they had until then stays.
+
+    Without `snapDrives` every disk the machine has in this host's storage gets a new volume; with them only those
+    named, whose volumes were made before. The guest's file systems are frozen for that moment if its agent answers
+    within `freeze_timeout` seconds, or, with `frozen`, by the caller. `timeout` is for the whole.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/merge",
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.JobExists, e.MergeFailed),
+)  # fmt: skip
+def merge(
+    vm_id: VmId,
+    drive: VolumeRef,
+    base_vol_uuid: Annotated[VolumeId, Wire("baseVolUUID")],
+    top_vol_uuid: Annotated[VolumeId, Wire("topVolUUID")],
+    bandwidth: Bandwidth = 0,
+    *,
+    job_uuid: _ChosenJob = None,
+) -> None:
+    """Write what a running machine's disk has in its volumes from the top one down to above the base into the base.
+
+    `drive` is the volume that is written to. The volumes that were merged are ILLEGAL afterwards and in no chain: to be
+    deleted. The job is in the machine's statistics, `vmJobs`, until it has ended. `Disk.merge` does all of it.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disk-size",
+    raises=(*_CHANGES, *_DISKS, ed.SpmStatusError, e.BadDiskResizeParameter, es.ImageOperationFailed,
+            es.ImageVerificationError),
+)  # fmt: skip
+def disk_size_extend(vm_id: VmId, drive_specs: VolumeRef, new_size: NewSize) -> Bytes:
+    """Let a running machine's disk grow, and tell its guest. The answer is its size.
+
+    For the id of all zeros: a volume that no machine runs with.
+    """
+
+
+@verb(
+    kind=Kind.ACTION, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disk-alignment",
+    raises=(e.MethodNotImplemented,),
+)  # fmt: skip
+def get_disk_alignment(vm_id: VmId, disk: VolumeRef) -> dict[str, bool]:
+    """Where the partitions in a disk begin: published, and not offered."""
 
 
 @verb(

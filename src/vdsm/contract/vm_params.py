@@ -22,8 +22,10 @@ NetworkName = Annotated[
 DiskSource = Annotated[
     str,
     Meta(
-        pattern=r"^(/[^\x00-\x1f\x7f]{0,4094}|[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,127})" + END,
-        description="Name or id of a disk of this host's storage, or the absolute path of a file it may use.",
+        pattern=r"^(/[^\x00-\x1f\x7f]{0,4094}|[A-Za-z0-9_][A-Za-z0-9_.+@-]{0,127}|[0-9a-f-]{36}(/[0-9a-f-]{36}){2})"
+        + END,
+        description="Name or id of a disk of this host's storage, the ids DOMAIN/IMAGE/VOLUME of the volume it is "
+        "written to in, or the absolute path of a file the host may use.",
         examples=["web1-root"],
     ),
 ]

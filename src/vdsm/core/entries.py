@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ def _required(struct: type[msgspec.Struct], name: str) -> bool:
 
 
 def _guarded(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Privilege]]:
-    for name, hint in typing.get_type_hints(struct, include_extras=True).items():
+    for name, hint in _hints(struct).items():
         for part in _parts(hint):
             for mark in getattr(part, "__metadata__", ()):
                 if isinstance(mark, Needs):
@@ -121,10 +122,20 @@ def _guarded(struct: type[msgspec.Struct], path: tuple[str, ...] = ()) -> Iterat
 
 
 def _secretive(hint: object) -> bool:
-    if hint is Secret:
-        return True
-    inner = typing.get_type_hints(hint).values() if isinstance(hint, type) and issubclass(hint, msgspec.Struct) else ()
-    return any(_secretive(part) for part in (*inner, *typing.get_args(hint)))
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return _holds_secret(hint)
+    return hint is Secret or any(_secretive(part) for part in typing.get_args(hint))
+
+
+@functools.cache
+def _holds_secret(struct: type[msgspec.Struct]) -> bool:
+    return any(_secretive(hint) for hint in _hints(struct).values())
+
+
+@functools.cache
+def _hints(struct: type[msgspec.Struct]) -> Mapping[str, object]:
+    """Of its fields; `typing` evaluates them anew each time, and types share types."""
+    return typing.get_type_hints(struct, include_extras=True)
 
 
 def _parts(hint: object) -> Iterator[object]:

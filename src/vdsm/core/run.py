@@ -30,11 +30,12 @@ class StepRow(msgspec.Struct, kw_only=True):
     undo: OpRow | None
     state: StepState = StepState.PENDING
     weight: float = 1.0
+    final: bool = False
 
     @staticmethod
     def of(step: Step) -> StepRow:
         undo = step.undo.row() if step.undo else None
-        return StepRow(title=step.title, do=step.do.row(), undo=undo, weight=step.weight)
+        return StepRow(title=step.title, do=step.do.row(), undo=undo, weight=step.weight, final=step.final)
 
     @staticmethod
     def titled(step: Step) -> StepRow:
@@ -67,6 +68,11 @@ class TaskRow(msgspec.Struct, kw_only=True):
         done = sum(step.weight for step in self.steps if step.state is StepState.DONE)
         done += sum(self.fraction * step.weight for step in self.steps if step.state is StepState.RUNNING)
         return round(100 * min(done / sum(step.weight for step in self.steps), 1), 1)
+
+    @property
+    def committed(self) -> bool:
+        """Whether there is no way back any more."""
+        return any(step.final and step.state in (StepState.RUNNING, StepState.DONE) for step in self.steps)
 
     @property
     def current(self) -> str:
@@ -126,13 +132,14 @@ class Run:
     async def backward(self, final: State, error: Exception | None) -> None:
         """Undo, the last step first, because of `error`. What cannot be undone makes the task BROKEN and says so."""
         row = self.row
+        committed = row.committed
         row.state = State.CLEANING
         row.problem = as_problem(error).body(row.flow_id) if error else None
         await self._saved(row)
         for step, step_row in reversed(list(zip(self._steps, row.steps, strict=True))):
             if step_row.state in (StepState.PENDING, StepState.UNDONE):
                 continue
-            if step.undo is None:
+            if step.undo is None or committed:
                 step_row.state = StepState.FAILED if step_row.state is StepState.RUNNING else step_row.state
                 continue
             try:

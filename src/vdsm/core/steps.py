@@ -120,12 +120,17 @@ def operation(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change. `undo` is None where nothing need or can be undone; `weight` is its share of the whole's progress."""
+    """One change. `undo` is None where nothing need or can be undone; `weight` is its share of the whole's progress.
+
+    `final`: once it has begun there is no way back, so nothing before it is undone either, and a task cut short after
+    that is finished however late.
+    """
 
     title: str
     do: Op[typing.Any]
     undo: Op[typing.Any] | None = None
     weight: float = 1.0
+    final: bool = False
 
 
 class Operations:

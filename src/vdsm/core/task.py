@@ -83,7 +83,7 @@ class Tasks:
         try:
             run = self._runs[row.id] = Run(row, self._revive(row), self._saved)
             late = time.time() - row.created > RESUME_WITHIN
-            if row.state in (State.PENDING, State.RUNNING) and not late:
+            if row.state in (State.PENDING, State.RUNNING) and (row.committed or not late):
                 await run.forward()
             else:
                 aborted = row.state is State.ABORTING
@@ -147,6 +147,10 @@ class Tasks:
             raise Problem.of(row.problem)
         return await self._operations.revive(row.answer).run() if row.answer else None
 
+    def unfinished(self) -> list[TaskRow]:
+        """Also those that a restart interrupted and that are not gone on with yet."""
+        return [row for row in self._rows.values() if not row.state.ended]
+
     def running(self) -> int:
         return len(self._runs)
 
@@ -172,6 +176,8 @@ class Tasks:
                 progress=row.progress,
                 step=row.current,
                 object_id=row.object_id,
+                job_type=task_words.job_type(row),
+                code=row.problem.code if row.problem else None,
                 message=row.problem.detail if row.problem else "",
             ),
             flow_id=row.flow_id,
@@ -217,7 +223,7 @@ class Tasks:
             raise TaskNotFinished(task=task_id, state=row.state)
         if row.state is not State.DONE:
             raise TaskNotRevertible(task=task_id, reason=f"it is {row.state}")
-        if not any(step.undo for step in row.steps):
+        if row.committed or not any(step.undo for step in row.steps):
             raise TaskNotRevertible(task=task_id, reason="what it did has no way back")
         await ctx.hold(*row.locks)
         steps = self._revive(row)

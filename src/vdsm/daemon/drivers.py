@@ -118,11 +118,11 @@ async def simulated(config: Config, machines: int) -> Drivers:
         await hypervisor.define(xml.text_of(root))
         await hypervisor.start(vm_id, paused=False)
     hypervisor.faults = faults  # only now: the machines themselves are there whatever is broken
-    tree = Tree()
+    hypervisor.tree = tree = Tree()
     disks = SimulatedDisks(tree, faults)
     return Drivers(
         hypervisor,
-        SimulatedImages(faults),
+        SimulatedImages(faults, tree=tree),
         SimulatedMachine(),
         SimulatedLinks(),
         SimulatedFiles(tree, faults),

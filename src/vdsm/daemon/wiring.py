@@ -24,11 +24,9 @@ from vdsm.core.steps import Operations
 from vdsm.core.storage.parts import Settings, StorageParts
 from vdsm.core.task import Boundary, Tasks
 from vdsm.core.token import Tokens
-from vdsm.core.vm.files import AllowedFiles
-from vdsm.core.vm.operations import VmOperations
+from vdsm.core.vm.parts import VmParts
 from vdsm.core.vm.surroundings import Surroundings
 from vdsm.core.vm.table import Table
-from vdsm.core.vm.vm import Vms
 from vdsm.state import Retention, Store
 
 from .config import Config
@@ -61,7 +59,6 @@ class House:
         self._tasks = Tasks(store.tasks, self.journal, locks, at_boundary)
         self.tokens = Tokens(store.tokens)
         self._table = Table(drivers.hypervisor, self.journal, owner)
-        operations = VmOperations(drivers.hypervisor, self._table)
         storage = config.storage
         settings = Settings(
             storage.directories,
@@ -81,17 +78,36 @@ class House:
             store.storage,
             self.journal,
             settings,
-            lambda object_id: vms.users(object_id),
+            lambda object_id: self._vms.admission.users(object_id),
+            lambda object_id: self._vms.admission.strangers(object_id),
         )
-        files = AllowedFiles(drivers.images, config.vm.directories, self._storage.catalog.places)
-        surroundings = Surroundings(drivers.machine, drivers.links)
-        vms = Vms(drivers.hypervisor, self._table, operations, files, owner, surroundings, self._storage.catalog)
+        self._vms = VmParts(
+            drivers.hypervisor,
+            self._table,
+            drivers.images,
+            drivers.disks,
+            self._storage,
+            store.storage,
+            Surroundings(drivers.machine, drivers.links),
+            owner=owner,
+            directories=config.vm.directories,
+            prepared=storage.prepared,
+            locks=locks,
+            unfinished=self._tasks.unfinished,
+        )
         vitals = self._storage.monitor.vitals
-        self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, vms.counts, vitals)
+        self._host = Host(drivers.machine, drivers.links, drivers.hypervisor, self._vms.vms.counts, vitals)
         self.metrics = Metrics()
         self.refusals = Refusals(store.audit)
         self.bridge = LocalBridge(
-            [vms, *self._storage.services, self._host, self.tokens, Audit(store.audit), Events(self.journal)],
+            [
+                *self._vms.services,
+                *self._storage.services,
+                self._host,
+                self.tokens,
+                Audit(store.audit),
+                Events(self.journal),
+            ],
             tasks=self._tasks,
             journal=self.journal,
             locks=locks,
@@ -100,7 +116,7 @@ class House:
             meter=self.metrics,
             refusals=self.refusals,
         )
-        self._operations = Operations(operations, *self._storage.operations, self.tokens)
+        self._operations = Operations(*self._vms.operations, *self._storage.operations, self.tokens)
         self._opened = contextlib.AsyncExitStack()
 
     async def open(self) -> None:
@@ -122,6 +138,8 @@ class House:
             await self._table.open()
             opened.push_async_callback(self._storage.close)
             await self._storage.open()
+            opened.push_async_callback(self._vms.close)
+            await self._vms.open()
             self._tasks.recover(self._able())
             self._show_gauges()
             self._opened = opened.pop_all()

@@ -42,11 +42,10 @@ class PublishedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     topic: str
     nested: bool  # under the id of its object, as a field of the params
-    fields: dict[str, str]  # of the contract's event -> published
+    fields: dict[str, str]  # of the contract's event -> published; `struct.member` stands in a struct
     unless: str = ""  # a flag of the contract's event; one that has it is not said
     forms: dict[str, str] = {}
     words: dict[str, dict[str, str]] = {}  # of a field; an event with another word is not said
-    noun: tuple[str, str] | None = None  # a published field, and the contract's that begins with the noun it names
 
 
 class PublishedName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,9 +134,9 @@ class Dialect:
             words = event.words.get(published)
             if words is not None and (value := words.get(value)) is None:
                 return None
-            said[published] = SCALARS[event.forms[published]](value) if published in event.forms else value
-        if event.noun is not None:
-            said[event.noun[0]] = str(data[event.noun[1]]).partition(".")[0].lower()
+            struct, _, member = published.rpartition(".")
+            into = said.setdefault(struct, {}) if struct else said
+            into[member] = SCALARS[event.forms[published]](value) if published in event.forms else value
         subject, when = record["subject"], record["notifyTime"]
         return event.topic + subject, {subject: said, "notify_time": when} if event.nested else {
             **said,
@@ -165,7 +164,11 @@ class Dialect:
             case "machine":
                 return functools.partial(old_machine.machine, words=table().machine)
             case "drive":
-                return _drive
+                return _disc
+            case "volume":
+                return _volume
+            case "plug":
+                return functools.partial(old_machine.plug, words=table().machine)
             case _:
                 return self._forms.of(form)
 
@@ -192,14 +195,26 @@ def _lift(verb: PublishedVerb, given: dict[str, Any]) -> None:
                 given[name] = said
 
 
-def _drive(value: Plain) -> Plain:
-    """A disc: the path itself, or a struct that says nothing but the path."""
+_VOLUME = ("domainID", "imageID", "volumeID", "poolID")
+
+
+def _disc(value: Plain) -> Plain:
+    """A disc: its path, or the ids of a volume; as text, in a struct, or in a struct within that."""
     if not isinstance(value, dict):
         return value
-    rest = value.keys() - {"path", "iface", "index", "device", "readonly", "deviceId"}
-    if rest or not isinstance(value.get("path", ""), str):
-        raise DialectError("a disc is given by its path; volumes of storage domains are not offered", "$.driveSpec")
-    return value.get("path", "")
+    rest = {k: v for k, v in value.items() if k not in ("iface", "index", "device", "readonly", "deviceId", "poolID")}
+    if rest.keys() == {"drive_spec"}:
+        return _disc(rest["drive_spec"])
+    if rest.keys() == set(_VOLUME[:3]):
+        return "/".join(str(rest[name]) for name in _VOLUME[:3])
+    if rest.keys() - {"path"} or not isinstance(rest.get("path", ""), str):
+        raise DialectError("a disc is given by its path, or by domainID, imageID and volumeID", "$.driveSpec")
+    return rest.get("path", "")
+
+
+def _volume(value: Plain) -> Plain:
+    """A volume by its ids; what a caller says of the device beside them is known here."""
+    return {name: value[name] for name in _VOLUME if value.get(name)} if isinstance(value, dict) else value
 
 
 __all__ = ["JSONRPC", "NOTHING", "TASK_ID", "XMLRPC", "Dialect", "DialectError", "clean", "table"]

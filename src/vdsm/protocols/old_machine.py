@@ -59,16 +59,26 @@ def machine(given: Plain, words: MachineWords) -> Plain:
     return {**rest, **made}
 
 
+def plug(given: Plain, words: MachineWords) -> Plain:
+    """A disk that is plugged in or out, in the old form, as the contract's. Raises DialectError."""
+    if not isinstance(given, dict) or not isinstance(drive := given.get("drive"), dict):
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+    made: Given = {}
+    _drive(drive, made, words, "params.drive")
+    rest = {name: value for name, value in given.items() if name != "drive" and value is not None}
+    return {**rest, "disk": made.get("disks", [None])[0]}
+
+
 def _word(words: Mapping[str, str], value: Plain, path: str) -> str:
     found = words.get(value) if isinstance(value, str) else None
     if found is None:
-        raise DialectError(f"{value!r} is not offered; known are {', '.join(words)}", f"$.vmParams.{path}")
+        raise DialectError(f"{value!r} is not offered; known are {', '.join(words)}", f"$.{path}")
     return found
 
 
 def _boot(rest: Given, made: Given, words: MachineWords) -> None:
     letters = str(rest.pop("boot"))
-    made["bootOrder"] = [_word(words.boot, letter, "boot") for letter in letters]
+    made["bootOrder"] = [_word(words.boot, letter, "vmParams.boot") for letter in letters]
 
 
 def _display(rest: Given, made: Given, words: MachineWords) -> None:
@@ -96,7 +106,7 @@ def _nics(rest: Given, made: Given, words: MachineWords) -> None:
     lists = {name: _split(rest.pop(name, "")) for name in ("bridge", "nicModel", "macAddr")}
     for position in range(max(map(len, lists.values()))):
         bridge, model, mac = (items[position] if position < len(items) else "" for items in lists.values())
-        made.setdefault("nics", []).append(_nic(bridge, model, mac, words, "nicModel"))
+        made.setdefault("nics", []).append(_nic(bridge, model, mac, words, "vmParams.nicModel"))
 
 
 def _split(value: Plain) -> list[str]:
@@ -116,7 +126,7 @@ def _nic(bridge: str, model: str, mac: str, words: MachineWords, path: str) -> G
 
 def _drives(rest: Given, made: Given, words: MachineWords) -> None:
     for position, drive in enumerate(_structs(rest.pop("drives"), "drives")):
-        _drive(drive, made, words, f"drives[{position}]")
+        _drive(drive, made, words, f"vmParams.drives[{position}]")
 
 
 def _drive(drive: Given, made: Given, words: MachineWords, path: str) -> None:
@@ -127,12 +137,15 @@ def _drive(drive: Given, made: Given, words: MachineWords, path: str) -> None:
             made["cdrom"] = file
         return
     if kind != "disk":
-        raise DialectError(f"a {kind!r} drive is not offered", f"$.vmParams.{path}.device")
+        raise DialectError(f"a {kind!r} drive is not offered", f"$.{path}.device")
+    ids = [drive.get(name) for name in ("domainID", "imageID", "volumeID")]
+    if not file and all(ids):
+        file = "/".join(map(str, ids))
     file = file or drive.get("imageID") or ""
     if not file:
-        raise DialectError("a disk is given by its path, or by its imageID", f"$.vmParams.{path}")
+        raise DialectError("a disk is given by its path, or by its imageID", f"$.{path}")
     disk: Given = {"path": file}
-    if volume := drive.get("volumeID"):
+    if (volume := drive.get("volumeID")) and file == drive.get("imageID"):
         disk["volume"] = volume
     for old, new, known in (
         ("format", "format", words.disk_formats),
@@ -149,7 +162,7 @@ def _drive(drive: Given, made: Given, words: MachineWords, path: str) -> None:
 def _hard_disk(letter: str) -> Callable[[Given, Given, MachineWords], None]:
     def read(rest: Given, made: Given, words: MachineWords) -> None:
         if file := rest.pop(f"hd{letter}"):
-            _drive({"path": file, "iface": "ide"}, made, words, f"hd{letter}")
+            _drive({"path": file, "iface": "ide"}, made, words, f"vmParams.hd{letter}")
 
     return read
 
@@ -158,10 +171,10 @@ def _devices(rest: Given, made: Given, words: MachineWords) -> None:
     for position, device in enumerate(_structs(rest.pop("devices"), "devices")):
         path, kind = f"devices[{position}]", device.get("type")
         if kind == "disk":
-            _drive(device, made, words, path)
+            _drive(device, made, words, f"vmParams.{path}")
         elif kind == "interface":
             bridge, model, mac = (str(device.get(name) or "") for name in ("network", "nicModel", "macAddr"))
-            made.setdefault("nics", []).append(_nic(bridge, model, mac, words, f"{path}.nicModel"))
+            made.setdefault("nics", []).append(_nic(bridge, model, mac, words, f"vmParams.{path}.nicModel"))
         elif kind == "graphics":
             _display({"display": device.get("device")}, made, words)
         elif kind not in words.ignored_devices:

@@ -9,7 +9,7 @@ knows which domains are vdsm's own: the core does, from the mark in the XML.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -80,6 +80,16 @@ class DomainSample(msgspec.Struct, frozen=True, kw_only=True):
     nics: list[NicSample] = []
 
 
+class CommitJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Layers of a disk being written down into a lower one."""
+
+    active: bool  # the layer that is written to is among them; such a job waits, once it has caught up, to be ended
+    ready: bool  # it has caught up
+    cur: int = 0  # bytes
+    end: int = 0
+    bandwidth: int = 0  # MiB/s; 0: no limit
+
+
 class HypervisorFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What this host's hypervisor offers; read once per connection."""
 
@@ -124,6 +134,7 @@ class DomainEventKind(enum.StrEnum):
     STOPPED = "stopped"
     REBOOTED = "rebooted"
     DEVICES = "devices"  # a device came, went, or changed (CD tray included)
+    DISK_JOB = "disk-job"  # ready, completed, failed, canceled
     IO_ERROR = "io-error"  # of a disk, and the machine stops for it: enospc, eother; SUSPENDED follows
     AGENT = "agent"  # the guest agent came or went
     LOST = "connection-lost"  # vm_id is empty: libvirt itself went away
@@ -205,6 +216,55 @@ class Hypervisor(Protocol):
 
     async def change_cd(self, vm_id: str, path: str) -> None:
         """Change the first CD drive's disc, in the running machine and the definition. Raises ChangeDiskFailed."""
+
+    # Disks of running machines. A `drive` is a disk's name in its document ("vda"); what is done to a running machine
+    # is also done to its definition. The document of a running machine names all layers of each disk.
+
+    async def freeze(self, vm_id: str, *, patience: float) -> None:
+        """Let the guest flush and freeze its file systems; the agent has `patience` seconds to answer.
+
+        Raises NonResponsiveGuestAgent, FreezeGuestFSFailed.
+        """
+
+    async def thaw(self, vm_id: str, *, patience: float) -> None:
+        """Not frozen is fine. Raises NonResponsiveGuestAgent, ThawGuestFSFailed."""
+
+    async def add_layers(self, vm_id: str, layers: Mapping[str, str], *, quiesce: float | None) -> None:
+        """Let each drive write to another file, a qcow2 image made for it, from one moment on; or none of them.
+
+        `quiesce`: with the guest's file systems frozen at that moment, the agent having so many seconds for an answer.
+        Raises NonResponsiveGuestAgent, having changed nothing.
+        """
+
+    async def begin_commit(self, vm_id: str, drive: str, *, top: str, base: str, bandwidth: int) -> None:
+        """Begin to write what `top` and the layers between hold down into `base`, named as in the document.
+
+        `bandwidth`: MiB/s, 0: no limit. The new document comes with DISK_JOB "completed".
+        """
+
+    async def commit_job(self, vm_id: str, drive: str) -> CommitJob | None:
+        """None: there is none, or no more."""
+
+    async def end_commit(self, vm_id: str, drive: str, *, pivot: bool) -> None:
+        """`pivot`: write to the base from now on; else stop the job and leave the layers as they are.
+
+        No job is fine.
+        """
+
+    async def resize_disk(self, vm_id: str, drive: str, size: int) -> None:
+        """Tell the guest, growing the file where it is smaller. Bytes."""
+
+    async def attach_disk(self, vm_id: str, xml: str) -> None:
+        """Plug a <disk> in."""
+
+    async def ask_detach(self, vm_id: str, drive: str) -> None:
+        """Ask the guest to let go of a disk: it is gone when the document shows it no more. Not there is fine."""
+
+    async def drop_disk(self, vm_id: str, drive: str) -> None:
+        """Take a disk out of the definition. Not there is fine."""
+
+    async def settled(self, vm_id: str) -> None:
+        """Return when no earlier change to its disks is still under way, also none whose caller gave it up."""
 
     async def open_console(self, vm_id: str, *, force: bool) -> ByteStream:
         """The first serial port. Raises NoSerialConsole, ConsoleInUse."""

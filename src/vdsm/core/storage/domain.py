@@ -248,7 +248,8 @@ class Domains:
         for other in () if shared else old.pools:
             if other != storagepool_id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
-        new = domain_meta.attached(old, storagepool_id)
+        master = (await self._repository.usable(pool.master)).metadata()
+        new = domain_meta.timed_as(domain_meta.attached(old, storagepool_id), master)
         again = self._do.write_domain(domain.root, old, pool.id)
         complete = Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))
         await ctx.run(
@@ -304,6 +305,8 @@ class Domains:
             new = domain_meta.ordinary(old)
             again = write(domain.root, old, pool.id)
             steps.append(Step("be the master no more", write(domain.root, new, pool.id), again))
+        if pool.leases and old.domain_class is not StorageDomainImageClass.ISO:
+            steps.append(Step("take this host's id there", self._do.wait_for_host_id(domain.id, pool.host_id)))
         await ctx.run(*steps, about=storagedomain_id)
 
     @handles(storage_domain.deactivate)

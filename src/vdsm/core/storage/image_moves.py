@@ -17,7 +17,6 @@ from vdsm.contract.errors_domains import (
     CannotDeleteSharedVolume,
     CouldNotValidateTemplateOnTargetDomain,
     DiskInUse,
-    MoveImageError,
     OverwriteImageError,
     VolumeDoesNotExist,
 )
@@ -145,8 +144,7 @@ class ImageMoves:
             steps.append(await self._link(source, target, base))
         for name in _own(source):
             meta = replace(source.image.volumes[name], domain=target.id, legality=VolumeLegality.ILLEGAL, generation=0)
-            back = self.take_back(name, meta, source.domain.id)
-            steps.append(Step(f"make volume {name}", self.make(name, meta), back))
+            steps.append(Step(f"make volume {name}", self.make(name, meta), self._do.discard(name, meta)))
         return steps
 
     async def _check_free(self, target: Domain, image_id: str) -> None:
@@ -184,17 +182,6 @@ class ImageMoves:
     async def make(self, volume_id: str, meta: VolumeMeta) -> None:
         for part in (self._do.reserve, self._do.make, self._do.commit):
             await part(volume_id, meta).run()
-
-    @operation("image.take_back")
-    async def take_back(self, volume_id: str, meta: VolumeMeta, source_id: str) -> None:
-        """Undo a volume's copy in another domain, unless it is the only one by now. Raises MoveImageError."""
-        source = await self._catalog.image(await self._repository.usable(source_id), meta.image)
-        if source is None or volume_id not in source.volumes:
-            domain = await self._repository.usable(meta.domain)
-            raise MoveImageError(
-                image=meta.image, domain=domain.name or domain.id, reason="it is nowhere else any more"
-            )
-        await self._do.discard(volume_id, meta).run()
 
     # ---- one volume ------------------------------------------------------------------------------------------------
 

@@ -50,6 +50,7 @@ class Monitor:
     """`acquired` says whether this host has what it needs in a domain: its host id, where there are leases.
 
     `interval` is between the end of a check and the next; one that takes longer than `patience` hangs. Seconds.
+    `well` is told of each domain that was found well, and when that look began.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Monitor:
         self._patience = patience
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
+        self.well: Callable[[str, float], None] = lambda domain_id, began: None
 
     def open(self) -> None:
         """Watch every domain there is, and from now on those that come."""
@@ -107,6 +109,11 @@ class Monitor:
         watch = self._watches.get(domain_id)
         return watch.space if watch is not None else None
 
+    def unwell(self, path: str) -> bool:
+        """Whether a file is in a domain that cannot be used now."""
+        names = path.split("/")
+        return any(domain.id in names and domain.meta is None for domain in self._repository)
+
     def by_state(self) -> dict[str, int]:
         return Counter(state_of(domain).value for domain in self._repository)
 
@@ -135,7 +142,9 @@ class Monitor:
                 log.exception("looking at storage domain %s", domain_id)
             else:
                 watch.checked = self._clock()
-                if watch.code != _WELL:
+                if watch.code == _WELL:
+                    self.well(domain_id, began)
+                else:
                     watch.delay = watch.checked - began
             await asyncio.sleep(self._interval)
 

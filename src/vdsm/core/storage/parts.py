@@ -82,6 +82,7 @@ class StorageParts:
         journal: Journal,
         settings: Settings,
         users: Users,
+        strangers: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -102,7 +103,7 @@ class StorageParts:
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
@@ -133,7 +134,7 @@ class StorageParts:
             storage,
             host_storage,
             volumes,
-            VolumeCreation(repository, catalog, do, templates, volumes, users),
+            VolumeCreation(repository, catalog, do, templates, volumes, strangers),
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,

@@ -32,6 +32,8 @@ from .volume_operations import VolumeOperations
 
 
 class VolumeCreation:
+    """`strangers` are machines that are not this host's: its own go on in a new volume, by VM.snapshot or a start."""
+
     def __init__(
         self,
         repository: Repository,
@@ -39,14 +41,14 @@ class VolumeCreation:
         operations: VolumeOperations,
         templates: Templates,
         volumes: Volumes,
-        users: Users,
+        strangers: Users,
     ) -> None:
         self._repository = repository
         self._catalog = catalog
         self._do = operations
         self._templates = templates
         self._volumes = volumes
-        self._users = users
+        self._strangers = strangers
 
     @handles(volume.create)
     async def create(
@@ -142,7 +144,7 @@ class VolumeCreation:
         if parent.legality is not VolumeLegality.LEGAL:
             raise refuse("the parent was not finished")
         _check_fits(volume_id, meta, parent)
-        for machine in self._users(meta.image):  # it would write on into the parent
+        for machine in self._strangers(meta.image):  # it would write on into the parent
             raise DiskInUse(disk=meta.image, vm=machine)
         return parent
 

@@ -202,7 +202,7 @@ class VolumeOperations:
     def removal(self, domain_id: str, image_id: str, name: str) -> list[Step]:
         """Nothing is undone: what may be half removed must not come back under its name."""
         return [
-            Step(f"take {name} out of the storage", self.retire(domain_id, image_id, name)),
+            Step(f"take {name} out of the storage", self.retire(domain_id, image_id, name), final=True),
             Step(f"remove the data of {name}", self.erase(domain_id, image_id)),
         ]
 

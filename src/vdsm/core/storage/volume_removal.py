@@ -124,7 +124,10 @@ class VolumeRemoval:
             self._check_idle(found)
             steps = self._shorten(found.image, gone, chain[len(gone)])
         where = (found.domain.id, found.image.id)
-        return [*steps, *(Step(f"remove volume {name}", self._do.erase_volume(*where, name)) for name in others + gone)]
+        steps += [
+            Step(f"remove volume {name}", self._do.erase_volume(*where, name), final=True) for name in others + gone
+        ]
+        return steps
 
     def _shorten(self, image: Image, gone: list[str], leaf: str) -> list[Step]:
         """Let the chain end at `leaf`."""
@@ -135,6 +138,7 @@ class VolumeRemoval:
             Step(
                 "write to its parent again" if name == leaf else f"use volume {name} no more",
                 self._do.describe(name, meta),
+                final=True,
             )
             for name, meta in now.items()
         ]

@@ -12,7 +12,7 @@ from vdsm.core.ports.hypervisor import HypervisorFacts
 from . import xml
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-_PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
+PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
 
 
 def domain(params: VmParams, vm_id: str, facts: HypervisorFacts) -> ET.Element:
@@ -76,7 +76,7 @@ def _devices(root: ET.Element, params: VmParams) -> None:
     devices = ET.SubElement(root, "devices")
     names = {prefix: map(prefix.__add__, _LETTERS) for prefix in ("vd", "sd")}
     for disk in params.disks:
-        _disk(devices, disk, next(names[_PREFIX[disk.bus]]))
+        add_disk(devices, disk, next(names[PREFIX[disk.bus]]))
     if any(disk.bus is DiskBus.SCSI for disk in params.disks):
         ET.SubElement(devices, "controller", type="scsi", model="virtio-scsi")
     _cdrom(devices, params.cdrom, next(names["sd"]))
@@ -97,7 +97,7 @@ def _devices(root: ET.Element, params: VmParams) -> None:
     _text(ET.SubElement(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
 
 
-def _disk(devices: ET.Element, disk: Disk, name: str) -> None:
+def add_disk(devices: ET.Element, disk: Disk, name: str) -> None:
     image_format = disk.format or DiskFormat.RAW
     element = ET.SubElement(devices, "disk", type="file", device="disk")
     ET.SubElement(

@@ -11,8 +11,11 @@ import msgspec
 from vdsm.contract.vm_info import Accelerator, DisplayInfo, VmDevice
 
 from . import xml
+from .drives import Drive, drives
 
 _SHOWN = ("disk", "interface", "graphics", "console", "channel", "video", "rng", "memballoon", "controller", "input")
+
+_RESUME = f"metadata/{xml.ENGINE}vm/{xml.ENGINE}resumeBehavior"
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +36,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     has_serial: bool
     hash: str
     time_offset: int  # seconds the guest's clock is off UTC
+    drives: list[Drive]
     images: dict[str, str]  # a manager's ids of the images, by the disk's name
+    resumes: bool  # whether it goes on by itself when its storage is well again
 
 
 def view(text: str) -> View:
@@ -60,7 +65,9 @@ def view(text: str) -> View:
         has_serial=root.find("devices/serial") is not None or root.find("devices/console") is not None,
         hash=xml.devices_hash(root),
         time_offset=_time_offset(root),
+        drives=drives(root),
         images=_images(root),
+        resumes=(root.findtext(_RESUME) or "").strip() in ("", "auto_resume"),
     )
 
 

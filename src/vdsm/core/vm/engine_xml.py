@@ -113,6 +113,10 @@ def _fit_console(console: ET.Element, place: Place) -> None:
 
 
 def _fit_disk(disk: ET.Element, place: Place) -> None:
+    fit_disk(disk)
+
+
+def fit_disk(disk: ET.Element) -> None:
     for source in disk.findall("source"):
         for label in source.findall("seclabel"):
             source.remove(label)  # "leave the file's owner alone" is for storage that other hosts share

@@ -62,6 +62,10 @@ class Machine:
         return self.domain.state not in (DomainState.SHUT_OFF, DomainState.CRASHED)
 
     @property
+    def launching(self) -> bool:
+        return self.phase is Phase.LAUNCHING and time.monotonic() < self.phase_until
+
+    @property
     def exit(self) -> words.Exit | None:
         if self.failure is not None and not self.active:
             return self.failure

@@ -12,7 +12,11 @@ from vdsm.contract.vm_info import VmInfo
 from vdsm.core.ports.hypervisor import DomainState, Hypervisor, ShutdownWay
 from vdsm.core.steps import operation, report
 
+from . import xml
+from .admission import Admission
 from .machine import LEAVING, Machine, Phase
+from .merges import Merges
+from .prepared import Prepared
 from .table import LAUNCH, Table
 
 SEEN = 5.0  # seconds libvirt's event for our own change may take before the domain is read again instead
@@ -21,9 +25,14 @@ SEEN = 5.0  # seconds libvirt's event for our own change may take before the dom
 class VmOperations:
     """The operations; `Vms` decides, these do."""
 
-    def __init__(self, hypervisor: Hypervisor, table: Table) -> None:
+    def __init__(
+        self, hypervisor: Hypervisor, table: Table, admission: Admission, prepared: Prepared, merges: Merges
+    ) -> None:
         self._hypervisor = hypervisor
         self._table = table
+        self._admission = admission
+        self._prepared = prepared
+        self._merges = merges
 
     async def _see(self, vm_id: str, *states: DomainState) -> None:
         """Let the table catch up with what was just done, and say so, so that the answer tells it."""
@@ -53,6 +62,7 @@ class VmOperations:
         """Off and away with it."""
         self._table.touch(vm_id)
         await self._cut(vm_id, graceful_attempts=0)
+        await self._merges.settle(vm_id)
         try:
             await self._hypervisor.undefine(vm_id)
         except NoSuchVM:
@@ -62,6 +72,7 @@ class VmOperations:
     @operation("vm.undefine")
     async def undefine(self, vm_id: str) -> None:
         self._table.touch(vm_id)
+        await self._merges.settle(vm_id)
         try:
             await self._hypervisor.undefine(vm_id)
         except NoSuchVM:
@@ -78,11 +89,23 @@ class VmOperations:
             return
         self._table.enter(vm_id, Phase.LAUNCHING, LAUNCH, "starting")
         try:
+            await self._fit_disks(vm_id, row)
+            await self._prepared.add(vm_id, row.view.drives)
             await self._hypervisor.start(vm_id, paused=paused)
         except BaseException as error:
             self._table.fail(vm_id, str(error) or "It was stopped")
             raise
         await self._see(vm_id, DomainState.PAUSED if paused else DomainState.RUNNING)
+
+    async def _fit_disks(self, vm_id: str, row: Machine) -> None:
+        """Since the definition was made its disks may have got snapshots, or lost some, or have become unusable."""
+        if not any(self._admission.spot_of(drive) for drive in row.view.drives):
+            return
+        root = xml.parse(row.domain.xml)
+        if await self._admission.fit(root):
+            xml.close_screens(root)  # libvirt gives the definition out without its passwords
+            await self._hypervisor.define(xml.text_of(root))
+            await self._table.resync(vm_id)
 
     @operation("vm.cut")
     async def cut(self, vm_id: str, graceful_attempts: int) -> None:
@@ -191,13 +214,6 @@ class VmOperations:
         self._table.touch(vm_id)
         await self._hypervisor.rename(vm_id, name)
         await self._table.resync(vm_id)
-
-    @operation("vm.change_cd")
-    async def change_cd(self, vm_id: str, path: str) -> None:
-        self._table.touch(vm_id)
-        await self._hypervisor.change_cd(vm_id, path)
-        await self._table.resync(vm_id)
-        self._table.announce(vm_id, "cd")
 
     @operation("vm.set_ticket")
     async def set_ticket(self, vm_id: str, password: Secret, ttl: int, on_conflict: str) -> None:

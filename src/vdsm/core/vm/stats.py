@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from vdsm.contract.vm_info import VmDevice, VmState
-from vdsm.contract.vm_stats import BalloonInfo, DiskStats, MemoryStats, NicStats, VmStats
+from vdsm.contract.vm_stats import BalloonInfo, DiskStats, MemoryStats, NicStats, VmJob, VmStats
 from vdsm.core.ports.hypervisor import DiskSample, DomainSample, Hypervisor
 
 from .machine import Machine
@@ -33,8 +33,9 @@ _NONE = Round(0.0, {})
 class Sampler:
     """Two rounds: the newest, and one old enough to take rates from."""
 
-    def __init__(self, hypervisor: Hypervisor) -> None:
+    def __init__(self, hypervisor: Hypervisor, jobs: Callable[[str], dict[str, VmJob]]) -> None:
         self._hypervisor = hypervisor
+        self._jobs = jobs  # of a machine's disks
         self._new = _NONE
         self._old = _NONE
         self._asking: asyncio.Task[None] | None = None
@@ -80,13 +81,14 @@ class Sampler:
         """Of a machine that runs, with what the newest round has; of one that does not, how it ended."""
         new, old, seconds = self._pair(machine.vm_id)
         if machine.status is VmState.DOWN or new is None:
-            return _stats(machine)
+            return _stats(machine, jobs=self._jobs(machine.vm_id))
         system = new.cpu_system_ns - old.cpu_system_ns if old else 0
         total = new.cpu_ns - old.cpu_ns if old else 0
         return _stats(
             machine,
             cpu_user=_percent(max(total - system, 0), seconds),
             cpu_sys=_percent(system, seconds),
+            jobs=self._jobs(machine.vm_id),
             sample=new,
             taken=self._new.taken,
             disks=_disks(new, old, seconds, machine.view.images),
@@ -100,6 +102,7 @@ def _percent(nanoseconds: int, seconds: float) -> float:
 def _stats(
     machine: Machine,
     *,
+    jobs: dict[str, VmJob],
     cpu_user: float = 0.0,
     cpu_sys: float = 0.0,
     sample: DomainSample | None = None,
@@ -126,6 +129,7 @@ def _stats(
         disks=disks or {},
         network=_nics(sample, view.devices, taken) if sample and sample.nics else {},
         display_info=view.displays if machine.active else [],
+        vm_jobs=jobs,
         time_offset=view.time_offset,
         monitor_response=0 if sample is None or sample.answers else -1,
         kvm_enable=view.accelerator == "kvm",

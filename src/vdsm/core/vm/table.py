@@ -16,6 +16,7 @@ import msgspec
 
 from vdsm.contract.errors import HypervisorUnavailable, NoSuchVM, Problem
 from vdsm.contract.events import HypervisorBack, HypervisorLost, VMDefined, VMRemoved
+from vdsm.contract.vm_info import VmState
 from vdsm.core import flow
 from vdsm.core.journal import Journal, monotonic_ms
 from vdsm.core.ports.hypervisor import Domain, DomainEvent, DomainEventKind, DomainState, Hypervisor
@@ -33,6 +34,7 @@ _NEW_DOCUMENT = (
     DomainEventKind.STARTED,
     DomainEventKind.STOPPED,
     DomainEventKind.DEVICES,
+    DomainEventKind.DISK_JOB,
 )
 CAUSE_FRESH = 10.0  # seconds in which a change libvirt reports is put down to the call that last touched the machine
 
@@ -51,6 +53,7 @@ class Table:
         self._waiters: list[asyncio.Future[None]] = []
         self._causes: dict[str, tuple[float, str]] = {}
         self._loaded = asyncio.Event()
+        self.on_down: Callable[[str], None] = lambda vm_id: None  # a machine that ran does not any more, or is gone
         hypervisor.watch(self._receive)
 
     async def open(self) -> None:
@@ -290,6 +293,8 @@ class Table:
         if now is not row.status and self._rows.get(row.vm_id) is row:
             row.status, row.status_time = now, monotonic_ms()
             self._journal.publish(row.event(reason), flow_id=self._cause(row.vm_id))
+            if now is VmState.DOWN:
+                self.on_down(row.vm_id)
         self._notify()
 
     def _put(self, domain: Domain, *, reason: str, with_state: bool) -> Machine:
@@ -321,6 +326,7 @@ class Table:
         if (row := self._rows.pop(vm_id, None)) is not None:
             self._journal.publish(VMRemoved(vm_id=vm_id, vm_name=row.name), flow_id=self._cause(vm_id))
             self._causes.pop(vm_id, None)
+            self.on_down(vm_id)
             if (timer := self._timers.pop(vm_id, None)) is not None:
                 timer.cancel()
         self._notify()

@@ -6,28 +6,27 @@ from __future__ import annotations
 import base64
 import itertools
 import uuid
-import xml.etree.ElementTree as ET
 from typing import NamedTuple
 
 import msgspec
 
 from vdsm.contract import ByteStream, host, vm
 from vdsm.contract.errors import CannotCreateVM, VMExists
-from vdsm.contract.errors_domains import DiskInUse
 from vdsm.contract.types import Secret
 from vdsm.contract.vm import ConflictAction
 from vdsm.contract.vm_info import Explanation, Screenshot, VmInfo, VmShortStatus, VmState, VmSummary
-from vdsm.contract.vm_params import Disk, DiskFormat, VmParams
+from vdsm.contract.vm_params import Disk, VmParams
 from vdsm.contract.vm_stats import VmStats
 from vdsm.core.handlers import Context, handles
 from vdsm.core.host.stats import VmCounts
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.steps import Step
-from vdsm.core.storage.catalog import Catalog
 
 from . import build, engine_xml, raw, xml
+from .admission import Admission
 from .files import AllowedFiles
 from .machine import Machine
+from .merges import Merges
 from .operations import VmOperations
 from .preconditions import has_display, has_serial, may_continue, not_paused, ours, running, stopped
 from .stats import Sampler
@@ -55,7 +54,8 @@ class Vms:
         files: AllowedFiles,
         owner: str,
         surroundings: Surroundings,
-        catalog: Catalog,
+        admission: Admission,
+        merges: Merges,
     ) -> None:
         self._hypervisor = hypervisor
         self._table = table
@@ -63,8 +63,8 @@ class Vms:
         self._files = files
         self._owner = owner
         self._surroundings = surroundings
-        self._catalog = catalog
-        self._sampler = Sampler(hypervisor)
+        self._admission = admission
+        self._sampler = Sampler(hypervisor, merges.jobs)
 
     def subject(self, vm_id: str) -> Machine:
         return self._table.get(vm_id)
@@ -122,6 +122,7 @@ class Vms:
         if params.xml is None:
             name, vm_id = params.name or "", vm_id or str(uuid.uuid4())
             root = build.domain(await self._admit(ctx, params), vm_id, facts)
+            await self._admission.fit(root)
         else:
             root = xml.parse(params.xml)
             if engine_xml.is_engines(root):
@@ -131,7 +132,7 @@ class Vms:
             name, given = raw.identity(root)
             vm_id = given or vm_id or str(uuid.uuid4())
             raw.adapt(root, name, vm_id, facts)
-            await self._admit_raw(ctx, root)
+            await self._admission.document(ctx, root)
         await ctx.hold(f"vm:{vm_id}", f"vm-name:{name}")
         if self._table.find(vm_id) is not None:
             raise VMExists(what=f"with the id {vm_id}")
@@ -142,52 +143,17 @@ class Vms:
         return Design(vm_id, name, xml.text_of(root), paused)
 
     async def _admit(self, ctx: Context, params: VmParams) -> VmParams:
-        disks = [await self._admit_disk(ctx, disk) for disk in params.disks]
+        disks = [await self._admission.disk(ctx, disk) for disk in params.disks]
         if twice := _given_twice(disks):
             raise CannotCreateVM(reason=f"the disk {twice} is given twice, so writes to it would collide")
         plain = {
             name: await self._files.admit(path, None)
-            for name in ("cdrom", "kernel", "initrd")
+            for name in ("kernel", "initrd")
             if (path := getattr(params, name)) is not None
         }
+        if params.cdrom is not None:
+            plain["cdrom"] = await self._admission.disc(ctx, params.cdrom)
         return msgspec.structs.replace(params, disks=disks, **plain)
-
-    async def _admit_disk(self, ctx: Context, disk: Disk) -> Disk:
-        """With its true path and format."""
-        path, image_format = disk.path, disk.format or DiskFormat.RAW
-        if not path.startswith("/"):
-            found = await self._catalog.for_machine(path)
-            if disk.format not in (None, found.format):
-                raise CannotCreateVM(reason=f"disk {path} is of the format {found.format}; leave the format out")
-            if disk.volume not in (None, found.volume_id):
-                raise CannotCreateVM(reason=f"disk {path} is written to in its volume {found.volume_id}")
-            if found.template and not disk.read_only:
-                raise CannotCreateVM(reason=f"disk {path} is a template, which is only read: make a disk from it")
-            path, image_format = found.path, found.format
-        path = await self._files.admit(path, image_format)
-        await self._claim(ctx, path)
-        return msgspec.structs.replace(disk, path=path, format=image_format)
-
-    async def _admit_raw(self, ctx: Context, root: ET.Element) -> None:
-        for path, image_format in raw.paths(root):
-            found = await self._files.admit(path, DiskFormat(image_format) if image_format else None)
-            await self._claim(ctx, found)
-
-    async def _claim(self, ctx: Context, path: str) -> None:
-        """A disk of the storage belongs to one machine, and is not removed while that is being made."""
-        if (disk_id := self._catalog.disk_at(path)) is None:
-            return
-        await ctx.hold(f"disk:{disk_id}")
-        for machine in self.users(disk_id):
-            raise DiskInUse(disk=disk_id, vm=machine)
-
-    def users(self, object_id: str) -> list[str]:
-        """Names of the machines, also foreign ones, one of whose disks has this id in its path."""
-        return [
-            row.name
-            for row in self._table
-            if any(object_id in device.path.split("/") for device in row.view.devices if device.type == "disk")
-        ]
 
     # ---- power -----------------------------------------------------------------------------------------------------
 
@@ -252,12 +218,6 @@ class Vms:
         if self._table.named(name) is not None:
             raise VMExists(what=f"named {name}")
         step = Step(f"rename {self._table.get(vm_id).name} to {name}", self._do.rename(vm_id, name))
-        return await ctx.run(step, answer=self._do.info(vm_id))
-
-    @handles(vm.change_cd, requires=(ours,))
-    async def change_cd(self, ctx: Context, vm_id: str, drive_spec: str) -> VmInfo:
-        path = await self._files.admit(drive_spec, None) if drive_spec else ""
-        step = Step(f"insert {path}" if path else "eject the disc", self._do.change_cd(vm_id, path))
         return await ctx.run(step, answer=self._do.info(vm_id))
 
     @handles(vm.set_ticket, requires=(ours, running, has_display))

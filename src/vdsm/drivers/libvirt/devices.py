@@ -62,7 +62,7 @@ def set_ticket(conn: libvirt.virConnect, vm_id: str, password: Secret, *, ttl: i
         try:
             domain.updateDeviceFlags(ET.tostring(graphics, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except libvirt.libvirtError as error:
-            if _is_general(error):
+            if problems.is_general(error):
                 raise
             raise TicketError(vm=domain.name(), reason=problems.reason(error)) from None
 
@@ -76,7 +76,7 @@ def change_cd(conn: libvirt.virConnect, vm_id: str, path: str) -> None:
         if domain.isPersistent():
             _put_disc(domain, path, libvirt.VIR_DOMAIN_XML_INACTIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     except libvirt.libvirtError as error:
-        if _is_general(error):
+        if problems.is_general(error):
             raise
         raise ChangeDiskFailed(vm=domain.name(), reason=problems.reason(error)) from None
 
@@ -96,11 +96,3 @@ def _put_disc(domain: libvirt.virDomain, path: str, document: int, where: int) -
         driver.set("type", "raw")  # stated: QEMU must not look for another format in a disc image
         ET.SubElement(drive, "source", file=path)
     domain.updateDeviceFlags(ET.tostring(drive, encoding="unicode"), where)
-
-
-def _is_general(error: libvirt.libvirtError) -> bool:
-    """Whether it means the same whatever was asked."""
-    return problems.is_lost(error) or problems.code(error) in (
-        libvirt.VIR_ERR_NO_DOMAIN,
-        libvirt.VIR_ERR_OPERATION_TIMEOUT,
-    )

@@ -45,6 +45,11 @@ def subscribe(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> 
     def tray(_conn: object, domain: libvirt.virDomain, _alias: str, reason: int, _opaque: object) -> None:
         say(domain, DomainEventKind.DEVICES, words.TRAY.get(reason, ""))
 
+    def disk_job(
+        _conn: object, domain: libvirt.virDomain, _drive: str, _kind: int, status: int, _opaque: object
+    ) -> None:
+        say(domain, DomainEventKind.DISK_JOB, words.DISK_JOB.get(status, ""))
+
     def agent(_conn: object, domain: libvirt.virDomain, state: int, _reason: int, _opaque: object) -> None:
         say(domain, DomainEventKind.AGENT, words.AGENT.get(state, ""))
 
@@ -55,6 +60,7 @@ def subscribe(conn: libvirt.virConnect, tell: Callable[[DomainEvent], None]) -> 
         libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED: added,
         libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED: removed,
         libvirt.VIR_DOMAIN_EVENT_ID_TRAY_CHANGE: tray,
+        libvirt.VIR_DOMAIN_EVENT_ID_BLOCK_JOB_2: disk_job,
         libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE: agent,
     }
     return [int(conn.domainEventRegisterAny(None, event, call, None)) for event, call in wanted.items()]

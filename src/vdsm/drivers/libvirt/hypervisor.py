@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from vdsm.contract.errors import DeadlineExceeded, Problem
 from vdsm.contract.types import Secret
 from vdsm.core.ports import deadline
 from vdsm.core.ports.hypervisor import (
+    CommitJob,
     Domain,
     DomainEvent,
     DomainEventKind,
@@ -26,7 +27,7 @@ from vdsm.core.ports.hypervisor import (
     ShutdownWay,
 )
 
-from . import capabilities, console, devices, domains, events
+from . import capabilities, console, devices, disks, domains, events
 from .connection import Connection, Line
 from .kvm import KvmTrial
 from .stats import Sampler
@@ -188,7 +189,7 @@ class LibvirtHypervisor:
     async def reset(self, vm_id: str) -> None:
         await self._ask("resetting", vm_id, lambda conn: domains.reset(conn, vm_id))
 
-    # ---- screen, disc, console ---------------------------------------------------------------------------------------
+    # ---- screen, disc ------------------------------------------------------------------------------------------------
 
     async def screenshot(self, vm_id: str) -> tuple[str, bytes]:
         return await self._ask("taking a picture", vm_id, lambda conn: devices.screenshot(conn, vm_id))
@@ -202,6 +203,55 @@ class LibvirtHypervisor:
 
     async def change_cd(self, vm_id: str, path: str) -> None:
         await self._ask("changing the disc", vm_id, lambda conn: devices.change_cd(conn, vm_id, path))
+
+    # ---- disks -------------------------------------------------------------------------------------------------------
+
+    async def freeze(self, vm_id: str, *, patience: float) -> None:
+        await self._change_disks("freezing", vm_id, lambda conn: disks.freeze(conn, vm_id, patience))
+
+    async def thaw(self, vm_id: str, *, patience: float) -> None:
+        await self._change_disks("thawing", vm_id, lambda conn: disks.thaw(conn, vm_id, patience))
+
+    async def add_layers(self, vm_id: str, layers: Mapping[str, str], *, quiesce: float | None) -> None:
+        await self._change_disks(
+            "taking a snapshot", vm_id, lambda conn: disks.add_layers(conn, vm_id, layers, quiesce)
+        )
+
+    async def begin_commit(self, vm_id: str, drive: str, *, top: str, base: str, bandwidth: int) -> None:
+        await self._change_disks(
+            "merging",
+            vm_id,
+            lambda conn: disks.begin_commit(conn, vm_id, drive, top=top, base=base, bandwidth=bandwidth),
+        )
+
+    async def commit_job(self, vm_id: str, drive: str) -> CommitJob | None:
+        return await self._ask("reading a disk's job", vm_id, lambda conn: disks.commit_job(conn, vm_id, drive))
+
+    async def end_commit(self, vm_id: str, drive: str, *, pivot: bool) -> None:
+        await self._change_disks(
+            "ending a merge", vm_id, lambda conn: disks.end_commit(conn, vm_id, drive, pivot=pivot)
+        )
+
+    async def resize_disk(self, vm_id: str, drive: str, size: int) -> None:
+        await self._change_disks("resizing a disk", vm_id, lambda conn: disks.resize(conn, vm_id, drive, size))
+
+    async def attach_disk(self, vm_id: str, xml: str) -> None:
+        await self._change_disks("plugging a disk", vm_id, lambda conn: disks.attach(conn, vm_id, xml))
+
+    async def ask_detach(self, vm_id: str, drive: str) -> None:
+        await self._change_disks("unplugging a disk", vm_id, lambda conn: disks.ask_detach(conn, vm_id, drive))
+
+    async def drop_disk(self, vm_id: str, drive: str) -> None:
+        await self._change_disks("removing a disk", vm_id, lambda conn: disks.drop(conn, vm_id, drive))
+
+    async def settled(self, vm_id: str) -> None:
+        await self._change_disks("waiting for its disks", vm_id, lambda conn: None)
+
+    async def _change_disks(self, what: str, vm_id: str, call: Callable[[libvirt.virConnect], T]) -> T:
+        """One at a time for each machine: also after one that was given up and goes on."""
+        return await self._slow.run(what, call, vm=vm_id, key=f"disks {vm_id}", most=_SLOW_S)
+
+    # ---- console -----------------------------------------------------------------------------------------------------
 
     async def open_console(self, vm_id: str, *, force: bool) -> ByteStream:
         loop = asyncio.get_running_loop()

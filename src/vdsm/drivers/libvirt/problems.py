@@ -46,6 +46,11 @@ def is_lost(error: libvirt.libvirtError) -> bool:
     return code(error) in _NO_CONNECTION or (error.get_error_domain() in _TRANSPORT and code(error) in _BROKEN)
 
 
+def is_general(error: libvirt.libvirtError) -> bool:
+    """Whether it means the same whatever was asked."""
+    return is_lost(error) or code(error) in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+
 def problem(error: libvirt.libvirtError, what: str, vm: str = "") -> Problem:
     """The problem for an error in `what`, done to `vm`."""
     if is_lost(error):

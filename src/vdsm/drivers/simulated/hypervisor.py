@@ -33,17 +33,20 @@ from vdsm.core.ports.hypervisor import (
 
 from . import facts, picture
 from .console import SimulatedConsole
+from .drives import SimulatedDrives
 from .faults import Faults
 from .machine import Machine, bring_to_life, read_shape, with_disc, with_text, without_passwords
+from .tree import Tree
 
 _VNC_PASSWORD_MAX = 8
 
 
-class SimulatedHypervisor:
+class SimulatedHypervisor(SimulatedDrives):
     """The `Hypervisor` port. `obeys_after` is how many seconds a guest takes to boot, or to shut down once asked."""
 
-    def __init__(self, faults: Faults | None = None, *, obeys_after: float = 0.2) -> None:
+    def __init__(self, faults: Faults | None = None, *, obeys_after: float = 0.2, tree: Tree | None = None) -> None:
         self.faults = faults or Faults()
+        self.tree = tree
         self._obeys_after = obeys_after
         self._machines: dict[str, Machine] = {}
         self._ids: dict[str, str] = {}  # by name
@@ -111,7 +114,9 @@ class SimulatedHypervisor:
         return [machine.domain() for machine in self._machines.values()]
 
     async def domain(self, vm_id: str) -> Domain:
-        return (await self._find("domain", vm_id)).domain()
+        machine = await self._find("domain", vm_id)
+        self._settle(machine)
+        return machine.domain()
 
     async def io_error(self, vm_id: str) -> str:
         return (await self._find_active("io_error", vm_id)).io_error
@@ -188,7 +193,7 @@ class SimulatedHypervisor:
             raise HypervisorError(what="start", reason="domain is already running")
         self._booted += 1
         machine.number = self._booted
-        machine.live = bring_to_life(machine.definition, machine.number)
+        machine.live = self.name_layers(bring_to_life(machine.definition, machine.number))
         machine.enter(DomainState.RUNNING, "booted")
         if not paused:
             self._tell(machine, DomainEventKind.RESUMED, "unpaused")  # libvirt starts the processors, then says STARTED
@@ -211,11 +216,20 @@ class SimulatedHypervisor:
 
     def _later(self, machine: Machine, act: Callable[[], None]) -> None:
         """What the guest does by itself, unless it was stopped or paused meanwhile: then nobody is there to do it."""
+
+        def unless_paused() -> None:
+            if machine.state is DomainState.RUNNING:
+                act()
+
+        self._call_later(machine, unless_paused)
+
+    def _call_later(self, machine: Machine, act: Callable[[], None]) -> None:
+        """What happens by itself, unless the machine was stopped meanwhile."""
         number = machine.number
 
         def do() -> None:
             self._timers.discard(timer)
-            if machine.number == number and machine.state is DomainState.RUNNING:
+            if machine.number == number:
                 act()
 
         timer = asyncio.get_running_loop().call_later(self._obeys_after, do)

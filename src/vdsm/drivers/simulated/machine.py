@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -111,6 +111,18 @@ def bring_to_life(xml: str, number: int) -> str:
 
 
 @dataclass(slots=True)
+class Job:
+    """Layers of a disk on their way down."""
+
+    top: str
+    base: str
+    active: bool
+    until: float  # monotonic seconds
+    bandwidth: int = 0
+    ready: bool = False
+
+
+@dataclass(slots=True)
 class Machine:
     """A machine and its state. Changes are made by the hypervisor; here are only its own numbers."""
 
@@ -126,6 +138,8 @@ class Machine:
     io_error: str = ""  # why a disk first stopped it
     password: str = ""
     conflict: str = ""
+    frozen: bool = False  # its file systems
+    jobs: dict[str, Job] = field(default_factory=dict)  # by drive
     _ran_s: float = 0.0
     _since: float | None = None
 
@@ -141,7 +155,13 @@ class Machine:
         self._since = now if state in (DomainState.RUNNING, DomainState.SHUTTING_DOWN) else None
         if state is DomainState.SHUT_OFF:
             self._ran_s, self.live, self.number, self.io_error = 0.0, "", -1, ""
+            self.frozen = False
+            self.jobs.clear()
         self.state, self.reason = state, reason
+
+    def shape_has(self, drive: str) -> bool:
+        """Whether the running machine has a disk of that name."""
+        return any(target.get("dev") == drive for target in _parse(self.live).findall("devices/disk/target"))
 
     def ran_s(self) -> float:
         return self._ran_s + (0.0 if self._since is None else time.monotonic() - self._since)

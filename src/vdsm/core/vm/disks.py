@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verbs on disks of machines: what they check and which steps they take."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import xml.etree.ElementTree as ET
+
+from msgspec.structs import replace
+
+from vdsm.contract import vm
+from vdsm.contract.errors import (
+    BadDiskResizeParameter,
+    HotplugDiskFailed,
+    HotunplugDiskFailed,
+    InvalidParameter,
+    MergeFailed,
+    MethodNotImplemented,
+    SnapshotFailed,
+    SnapshotMemoryNotOffered,
+    XmlRefused,
+)
+from vdsm.contract.errors_domains import CannotCloneVolume, DiskInUse
+from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeFormat, VolumeRole
+from vdsm.contract.vm_drives import HotplugDisk, SnapshotDrive, VolumeRef
+from vdsm.contract.vm_info import VmInfo, VmState
+from vdsm.contract.vm_params import Disk
+from vdsm.core.handlers import Context, handles
+from vdsm.core.ports.hypervisor import Hypervisor
+from vdsm.core.steps import Op, Step
+from vdsm.core.storage.catalog import Found, chain_of
+from vdsm.core.storage.disk import BLOCK
+from vdsm.core.storage.repository import Repository
+from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.volume_operations import VolumeOperations
+
+from . import build, engine_xml, raw, xml
+from .admission import Admission
+from .disk_operations import DiskOperations
+from .drives import Drive, drive_of, free_name
+from .machine import Machine
+from .merges import Merge, Merges
+from .operations import VmOperations
+from .preconditions import ours, running
+from .spots import Spot
+from .table import Table
+
+_AGENT_S = 8.0  # for VM.freeze and VM.thaw: as for a snapshot
+
+
+class VmDisks:
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        table: Table,
+        operations: VmOperations,
+        disk_operations: DiskOperations,
+        merges: Merges,
+        admission: Admission,
+        repository: Repository,
+        volumes: VolumeOperations,
+    ) -> None:
+        self._hypervisor = hypervisor
+        self._table = table
+        self._do = operations
+        self._disks = disk_operations
+        self._merges = merges
+        self._admission = admission
+        self._repository = repository
+        self._volumes = volumes
+
+    def subject(self, vm_id: str) -> Machine | None:
+        """The id of all zeros stands for no machine, where a verb takes that."""
+        return None if vm_id == BLANK else self._table.get(vm_id)
+
+    # ---- the guest's file systems ----------------------------------------------------------------------------------
+
+    @handles(vm.freeze, requires=(ours, running))
+    async def freeze(self, ctx: Context, vm_id: str) -> None:
+        await ctx.run(Step("freeze the guest's file systems", self._disks.freeze(vm_id, _AGENT_S)))
+
+    @handles(vm.thaw, requires=(ours, running))
+    async def thaw(self, ctx: Context, vm_id: str) -> None:
+        await ctx.run(Step("let the guest's file systems go on", self._disks.thaw(vm_id, _AGENT_S)))
+
+    # ---- snapshots -------------------------------------------------------------------------------------------------
+
+    @handles(vm.snapshot, requires=(ours, running))
+    async def snapshot(
+        self,
+        ctx: Context,
+        vm_id: str,
+        snap_drives: list[SnapshotDrive] = [],  # noqa: B006 as in the contract; it is not written to
+        *,
+        snap_memory: str | None = None,
+        frozen: bool = False,
+        job_uuid: str | None = None,
+        timeout: int = 30,
+        freeze_timeout: int = 8,
+    ) -> None:
+        machine = self._table.get(vm_id)
+        for name, value in (("timeout", timeout), ("freeze_timeout", freeze_timeout)):
+            if value <= 0:
+                raise InvalidParameter(name=name, value=value, reason="it must be more than 0")
+        if snap_memory:
+            raise SnapshotMemoryNotOffered(vm=machine.name)
+        asks = not frozen and machine.view.has_agent and machine.status is not VmState.PAUSED
+        quiesce = float(freeze_timeout) if asks else None
+        steps: list[Step] = []
+        if snap_drives:
+            layers = await self._given_layers(ctx, machine, snap_drives)
+        else:
+            layers, steps = await self.new_layers(ctx, machine, [d for d in machine.view.drives if self._ours(d)])
+        if not layers:
+            raise SnapshotFailed(vm=machine.name, reason="it has no disk in this host's storage")
+        switch = self._disks.add_layers(vm_id, layers, quiesce, float(timeout))
+        await ctx.run(*steps, Step(f"let {', '.join(layers)} go on in new volumes", switch))
+
+    def _ours(self, drive: Drive) -> bool:
+        return drive.is_disk and not drive.read_only and self._admission.spot_of(drive) is not None
+
+    async def _given_layers(self, ctx: Context, machine: Machine, given: list[SnapshotDrive]) -> dict[str, str]:
+        """By drive, the path of a volume that was made for it."""
+        layers: dict[str, str] = {}
+        for one in given:
+            drive, spot = self._drive(machine, one.domain_id, one.image_id)
+            if drive is None or spot is None or drive.name in layers:
+                what = "twice" if drive else "and the machine has no such disk"
+                raise SnapshotFailed(vm=machine.name, reason=f"disk {one.image_id} is named {what}")
+            await ctx.hold(f"disk:{one.image_id}")
+            if spot.volume_id != one.base_volume_id:
+                raise SnapshotFailed(vm=machine.name, reason=f"{drive.name} is written to in volume {spot.volume_id}")
+            new = spot._replace(volume_id=one.volume_id)
+            await self._admission.layers(new, writes=True)
+            meta = (await self._admission.found(new)).image.volumes[one.volume_id]
+            if meta.parent != one.base_volume_id:
+                raise SnapshotFailed(vm=machine.name, reason=f"volume {one.volume_id} goes on from {meta.parent}")
+            layers[drive.name] = _beside(drive, one.volume_id)
+        return layers
+
+    async def new_layers(
+        self, ctx: Context, machine: Machine, chosen: list[Drive]
+    ) -> tuple[dict[str, str], list[Step]]:
+        """By drive, the path of a volume that the steps make."""
+        layers: dict[str, str] = {}
+        steps: list[Step] = []
+        for drive in chosen:
+            spot = self._admission.spot_of(drive)
+            assert spot is not None
+            await ctx.hold(f"disk:{spot.image_id}")
+            await self._repository.writable(spot.domain_id)
+            await self._admission.layers(spot, writes=True)
+            volume_id = str(uuid.uuid4())
+            steps += self._new_layer(machine, drive, await self._admission.found(spot), spot, volume_id)
+            layers[drive.name] = _beside(drive, volume_id)
+        return layers, steps
+
+    def _new_layer(self, machine: Machine, drive: Drive, found: Found, spot: Spot, volume_id: str) -> list[Step]:
+        parent = found.image.volumes[spot.volume_id]
+        if parent.role is VolumeRole.SHARED:
+            raise CannotCloneVolume(volume=volume_id, parent=spot.volume_id, reason="it is a template")
+        meta = VolumeMeta(
+            domain=spot.domain_id,
+            image=spot.image_id,
+            parent=spot.volume_id,
+            capacity=parent.capacity,
+            created=int(time.time()),
+            description=parent.description,
+            disk_type=parent.disk_type,
+            format=VolumeFormat.COW,
+            allocation=VolumeAllocation.SPARSE,
+            sequence=parent.sequence + 1,
+        )
+        away = self._disks.withdraw_layer(machine.vm_id, volume_id, meta, parent)
+        inner = replace(parent, role=VolumeRole.INTERNAL)
+        return [
+            Step(f"keep a place for a volume of {drive.name}", self._volumes.reserve(volume_id, meta), away),
+            Step("make it", self._volumes.make(volume_id, meta)),
+            Step("write no more to its parent", self._volumes.describe(spot.volume_id, inner)),
+            Step("finish it", self._volumes.commit(volume_id, meta), away),
+        ]
+
+    # ---- merging ---------------------------------------------------------------------------------------------------
+
+    # Not exclusive: it lasts, and meanwhile the machine may be paused, or its power cut.
+    @handles(vm.merge, requires=(ours, running), exclusive=False)
+    async def merge(
+        self,
+        ctx: Context,
+        vm_id: str,
+        drive: VolumeRef,
+        base_vol_uuid: str,
+        top_vol_uuid: str,
+        bandwidth: int = 0,
+        *,
+        job_uuid: str | None = None,
+    ) -> None:
+        machine = self._table.get(vm_id)
+        merge = await self.plan_merge(ctx, machine, drive, base_vol_uuid, top_vol_uuid, bandwidth)
+        await ctx.run(*self._merges.steps(merge, merge.drive))
+
+    async def plan_merge(
+        self, ctx: Context, machine: Machine, ref: VolumeRef, base: str, top: str, bandwidth: int
+    ) -> Merge:
+        """Raises MergeFailed, and what the storage does."""
+
+        def refuse(reason: str) -> MergeFailed:
+            return MergeFailed(disk=ref.image_id, reason=reason)
+
+        if (other := self._merges.of_image(ref.image_id)) is not None:
+            raise refuse(f"it is being merged already, by task {other.id}")
+        await ctx.hold(f"disk:{ref.image_id}")
+        drive, spot = self._drive(machine, ref.domain_id, ref.image_id)
+        if drive is None or spot is None:
+            raise refuse("the machine has no such disk")
+        if drive.read_only:
+            raise refuse("the machine only reads it")
+        if spot.volume_id != ref.volume_id:
+            raise refuse(f"it is written to in its volume {spot.volume_id}")
+        await self._admission.layers(spot, writes=True)
+        found = await self._admission.found(spot)
+        chain = chain_of(found)
+        if top not in chain or base not in chain[chain.index(top) + 1 :]:
+            raise refuse(f"volume {base} is not below {top} in its chain")
+        if found.image.volumes[base].role is VolumeRole.SHARED:
+            raise refuse("the base is a template")
+        return Merge(
+            vm_id=machine.vm_id,
+            drive=drive.name,
+            domain_id=spot.domain_id,
+            image_id=spot.image_id,
+            top=top,
+            base=base,
+            active=top == spot.volume_id,
+            bandwidth=bandwidth,
+        )
+
+    def _drive(self, machine: Machine, domain_id: str, image_id: str) -> tuple[Drive | None, Spot | None]:
+        for drive in machine.view.drives:
+            spot = self._admission.spot_of(drive) if drive.is_disk else None
+            if spot is not None and (spot.domain_id, spot.image_id) == (domain_id, image_id):
+                return drive, spot
+        return None, None
+
+    # ---- growing ---------------------------------------------------------------------------------------------------
+
+    @handles(vm.disk_size_extend)
+    async def disk_size_extend(self, ctx: Context, vm_id: str, drive_specs: VolumeRef, new_size: int) -> int:
+        ref, size = drive_specs, -(-new_size // BLOCK) * BLOCK
+        machine, drive = self.subject(vm_id), ""
+        await ctx.hold(f"disk:{ref.image_id}")
+        found = await self._admission.found(Spot(ref.domain_id, ref.image_id, ref.volume_id))
+        meta = found.image.volumes[ref.volume_id]
+        if machine is not None:
+            for problem in (ours(machine), running(machine)):
+                if problem is not None:
+                    raise problem
+            drive = self._written(machine, ref)
+        else:
+            for name in self._admission.users(ref.image_id):
+                raise DiskInUse(disk=found.name, vm=name)
+            if chain_of(found)[0] != ref.volume_id:
+                raise BadDiskResizeParameter(disk=found.name, size=size, reason="others go on from that volume")
+        if size < meta.capacity:
+            raise BadDiskResizeParameter(disk=found.name, size=size, reason=f"it has {meta.capacity} bytes")
+        if machine is None or meta.capacity < size:  # else the one in charge has done it
+            await self._repository.writable(ref.domain_id)
+        step = Step(
+            f"let it grow to {size} bytes", self._disks.grow("" if machine is None else vm_id, drive, ref, size)
+        )
+        answer: Op[int] = self._disks.size(ref)
+        return await ctx.run(step, answer=answer)
+
+    def _written(self, machine: Machine, ref: VolumeRef) -> str:
+        """The drive that writes to a volume. Raises BadDiskResizeParameter."""
+        drive, spot = self._drive(machine, ref.domain_id, ref.image_id)
+        if drive is None or spot is None or spot.volume_id != ref.volume_id:
+            reason = f"{machine.name} does not write to its volume {ref.volume_id}"
+            raise BadDiskResizeParameter(disk=ref.image_id, size="that", reason=reason)
+        return drive.name
+
+    @handles(vm.get_disk_alignment)
+    async def get_disk_alignment(self, ctx: Context, vm_id: str, disk: VolumeRef) -> dict[str, bool]:
+        raise MethodNotImplemented(method="VM.getDiskAlignment")
+
+    # ---- plugging --------------------------------------------------------------------------------------------------
+
+    @handles(vm.hotplug_disk, requires=(ours, running))
+    async def hotplug_disk(self, ctx: Context, vm_id: str, params: HotplugDisk) -> VmInfo:
+        machine = self._table.get(vm_id)
+        if params.disk is not None:
+            root = self._typed(machine, await self._admission.disk(ctx, params.disk))
+            await self._admission.fit(root)
+        else:
+            root = _fragment(params.xml or "", "hotplug")
+            await self._admission.document(ctx, root)
+        element = root.find("devices/disk")
+        drive = None if element is None else drive_of(element)
+        if element is None or drive is None or not drive.name:
+            raise HotplugDiskFailed(vm=machine.name, reason="a disk with a file and a target is what can be plugged in")
+        if drive.name in _names(machine):
+            raise HotplugDiskFailed(vm=machine.name, reason=f"it has a disk {drive.name} already")
+        step = Step(
+            f"plug {drive.name} into {machine.name}",
+            self._disks.plug(vm_id, drive.name, xml.text_of(element)),
+            self._disks.unplug(vm_id, drive.name),
+        )
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+    def _typed(self, machine: Machine, disk: Disk) -> ET.Element:
+        root = ET.Element("domain")
+        name = free_name(_names(machine), build.PREFIX[disk.bus])
+        build.add_disk(ET.SubElement(root, "devices"), disk, name)
+        return root
+
+    @handles(vm.hotunplug_disk, requires=(ours, running))
+    async def hotunplug_disk(self, ctx: Context, vm_id: str, params: HotplugDisk) -> VmInfo:
+        machine = self._table.get(vm_id)
+        drive = await self._plugged(machine, params)
+        if (spot := self._admission.spot_of(drive)) is not None:
+            if (other := self._merges.of_image(spot.image_id)) is not None:
+                raise HotunplugDiskFailed(vm=machine.name, reason=f"task {other.id} merges its layers")
+            await ctx.hold(f"disk:{spot.image_id}")
+        step = Step(f"ask the guest of {machine.name} to let go of {drive.name}", self._disks.unplug(vm_id, drive.name))
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+    async def _plugged(self, machine: Machine, params: HotplugDisk) -> Drive:
+        """The one that is meant. Raises HotunplugDiskFailed, XmlRefused."""
+        disks = [drive for drive in machine.view.drives if drive.is_disk]
+        if params.xml is not None:
+            element = _fragment(params.xml, "hotunplug").find("devices/disk")
+            alias, target = (None if element is None else element.find(tag) for tag in ("alias", "target"))
+            words = {"" if alias is None else alias.get("name", ""), "" if target is None else target.get("dev", "")}
+            found = [drive for drive in disks if {drive.alias, drive.name} & (words - {""})]
+            wanted = " ".join(sorted(words))
+        else:
+            assert params.disk is not None
+            wanted = params.disk.path
+            found = [d for d in disks if wanted in (d.name, d.path, self._image(d))]
+            if not found and not wanted.startswith("/"):
+                image_id = await self._admission.image_named(wanted)
+                found = [d for d in disks if self._image(d) == image_id]
+        if len(found) != 1:
+            raise HotunplugDiskFailed(vm=machine.name, reason=f"it has no disk {wanted.strip()}")
+        return found[0]
+
+    def _image(self, drive: Drive) -> str:
+        spot = self._admission.spot_of(drive)
+        return "" if spot is None else spot.image_id
+
+    # ---- the disc --------------------------------------------------------------------------------------------------
+
+    @handles(vm.change_cd, requires=(ours,))
+    async def change_cd(self, ctx: Context, vm_id: str, drive_spec: str) -> VmInfo:
+        path = await self._admission.disc(ctx, drive_spec) if drive_spec else ""
+        step = Step(f"insert {path}" if path else "eject the disc", self._disks.insert_disc(vm_id, path))
+        return await ctx.run(step, answer=self._do.info(vm_id))
+
+
+def _fragment(text: str, tag: str) -> ET.Element:
+    """A manager's <hotplug>, as a document of nothing but its devices, fit for this host. Raises XmlRefused."""
+    xml.Guard().check(text)
+    given = ET.fromstring(text)  # noqa: S314 the guard above has seen the whole of it
+    root = ET.Element("domain")
+    devices = ET.SubElement(root, "devices")
+    found = [given] if given.tag == "disk" else given.findall("devices/disk") if given.tag == tag else []
+    if len(found) != 1:
+        raise XmlRefused(reason=f"a <{tag}> with one <disk> in its <devices> is expected")
+    devices.append(found[0])
+    engine_xml.fit_disk(found[0])
+    raw.check(root)
+    return root
+
+
+def _names(machine: Machine) -> list[str]:
+    """Of its disks and drives, also empty ones."""
+    return [device.name for device in machine.view.devices if device.type == "disk"]
+
+
+def _beside(drive: Drive, volume_id: str) -> str:
+    return f"{drive.path.rpartition('/')[0]}/{volume_id}"
