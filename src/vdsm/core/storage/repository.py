@@ -369,10 +369,10 @@ class Repository:
         self._pools[pool.id] = pool
 
     async def disconnect_pool(self, pool_id: str) -> None:
-        """Never connected is fine."""
-        self._pools.pop(pool_id, None)
-        await self._log.delete(_POOL, pool_id)
+        """Never connected is fine. The links go first: of a pool that is not known nobody would remove them."""
         await self._files.remove(self._directory, pool_id)
+        await self._log.delete(_POOL, pool_id)
+        self._pools.pop(pool_id, None)
 
     def writing(self, pool_id: str) -> int:
         """How many operations write to a pool."""
