@@ -23,7 +23,9 @@ from harness.stomp import PythonClient, Wired
 from harness.until import BUSY, until
 
 BLANK = "00000000-0000-0000-0000-000000000000"
+RAW, COW = 5, 4
 MIB = 1 << 20
+NO_SPACE = 397
 OVF_BYTES = 128 * MIB
 ARCHIVE = os.urandom(3 * MIB) + b"the end of a tar archive"
 LEASES = {"lockRenewalIntervalSec": 5, "leaseTimeSec": 60, "ioOpTimeoutSec": 1, "leaseRetries": 3}
@@ -114,6 +116,24 @@ class Manager:
         params = {"hostID": 1, "scsiKey": self.pool, "masterSdUUID": self.domains[master], "masterVersion": version}
         self.call("StoragePool.connect", storagepoolID=self.pool, **params, domainDict=domains)
 
+    def begin(self) -> None:
+        """The first domain, its pool, and charge of it."""
+        self.create_domain(0)
+        first = self.domains[0]
+        self.call(
+            "StoragePool.create", storagepoolID=self.pool, name="dc", masterSdUUID=first, masterVersion=1,
+            domainList=[first], **LEASES,
+        )  # fmt: skip
+        self.connect(0, 1, "active")
+        assert self.spm() == ("Free", -1)
+        fencing = {"prevID": -1, "prevLver": "-1", "enableScsiFencing": "false"}
+        self.finished(
+            self.call("StoragePool.spmStart", storagepoolID=self.pool, **fencing, maxHostID=250, domVersion="5")
+        )
+        assert self.spm() == ("SPM", 1)
+        self.domain("activate", 0, storagepoolID=self.pool)
+        assert self.info()["domains"] == f"{first}:Active"
+
     def spm(self) -> tuple[str, int]:
         status = self.call("StoragePool.getSpmStatus", storagepoolID=self.pool)
         return text(status["spmStatus"]), integer(status["spmId"])
@@ -128,13 +148,15 @@ class Manager:
 
     # ---- volumes ---------------------------------------------------------------------------------------------------
 
-    def volume(self, size: int, kind: str, *, preallocate: int, domain: int = 0) -> dict[str, str]:
+    def volume(
+        self, size: int, kind: str, *, preallocate: int, domain: int = 0, vol_format: int = RAW
+    ) -> dict[str, str]:
         where = {
             "storagepoolID": self.pool, "storagedomainID": self.domains[domain], "imageID": str(uuid.uuid4()),
         }  # fmt: skip
         volume = str(uuid.uuid4())
         task = self.call(
-            "Volume.create", **where, volumeID=volume, size=str(size), volFormat=5, preallocate=preallocate,
+            "Volume.create", **where, volumeID=volume, size=str(size), volFormat=vol_format, preallocate=preallocate,
             diskType=kind, desc=json.dumps({"DiskAlias": kind}), srcImgUUID=BLANK, srcVolUUID=BLANK, sequence=1,
         )  # fmt: skip
         self.finished(task)
@@ -193,23 +215,43 @@ class Manager:
         self.call("Volume.setLegality", **where, legality="LEGAL")
 
 
-@pytest.fixture(params=[Kind, Posix], ids=["local", "posix"])
-def manager(request: pytest.FixtureRequest, open_path: Path, prefix: str, uri: str) -> Iterator[Manager]:
-    sanlock = Sanlock(open_path / "lock", "host1") if request.param.leases else None
+def served(home: Path, prefix: str, uri: str, kind: Kind, more: str = "") -> Iterator[Manager]:
     port = free_port()
-    lock = f'[sanlock]\nrun_directory = "{sanlock.run}"\n' if sanlock else ""
-    wired = Wired(open_path, prefix, f"[transfers]\nport = {port}\n{lock}", uri=uri)
-    kind = request.param(open_path)
+    wired = Wired(home, prefix, f"[transfers]\nport = {port}\n{more}", uri=uri)
     wired.serve()
     made = Manager(wired, kind, port)
     yield made
     made.host.sock.close()
     wired.end()
-    if sanlock:
-        sanlock.kill()
-    for root in kind.roots(open_path) if sanlock else ():
+
+
+@pytest.fixture(params=[Kind, Posix], ids=["local", "posix"])
+def manager(request: pytest.FixtureRequest, open_path: Path, prefix: str, uri: str) -> Iterator[Manager]:
+    kind = request.param(open_path)
+    if not kind.leases:
+        yield from served(open_path, prefix, uri, kind)
+        return
+    sanlock = Sanlock(open_path / "lock", "host1")
+    yield from served(open_path, prefix, uri, kind, f'[sanlock]\nrun_directory = "{sanlock.run}"\n')
+    sanlock.kill()
+    for root in kind.roots(open_path):
         if root.is_mount():
             subprocess.run(["umount", "-l", root], check=True)
+
+
+@pytest.fixture
+def small(open_path: Path, prefix: str, uri: str) -> Iterator[Manager]:
+    """In charge of a pool whose file system takes 48 MiB."""
+    kind = Kind(open_path)
+    image = open_path / "small"
+    with image.open("wb") as handle:
+        handle.truncate(48 * MIB)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, kind.places[0]], check=True)
+    for made in served(open_path, prefix, uri, kind):
+        made.begin()
+        yield made
+    subprocess.run(["umount", "-l", kind.places[0]], check=True)
 
 
 def test_a_data_center_comes_and_goes(manager: Manager) -> None:
@@ -274,3 +316,31 @@ def test_a_data_center_comes_and_goes(manager: Manager) -> None:
     left = [p.name for place in manager.kind.places if place.is_dir() for p in place.iterdir()]
     links = [p for p in (manager.wired.home / "data-center").rglob("*") if p.is_symlink()]
     assert (left, links) == ([], [])
+
+
+def test_a_stream_that_fills_a_domain_leaves_it_whole(small: Manager) -> None:
+    """And only a few MiB of it are in memory at any time."""
+    where = small.volume(512 * MIB, "DATA", preallocate=2)
+    before = small.wired.resident_kib()
+    status, _, body = small.stream("PUT", where, b"x" * (40 * MIB))
+    assert (status, json.loads(body)["status"]["code"]) == (500, NO_SPACE)
+    assert small.wired.resident_kib() - before < 40 * 1024
+    assert small.call("Volume.getInfo", **where)["legality"] == "ILLEGAL"
+    small.finished(small.call("Image.delete", **{k: v for k, v in where.items() if k != "volumeID"}, postZero=False))
+    assert small.call("Storage.check", storageID=small.domains[0]) == []
+
+
+def test_an_image_that_comes_by_a_stream_is_as_hostile_as_any(small: Manager, tmp_path: Path) -> None:
+    where = small.volume(8 * MIB, "DATA", preallocate=2, vol_format=COW)
+    for name, more, size, said in (
+        ("evil", ["-u", "-b", "/etc/shadow", "-F", "raw"], "8M", "/etc/shadow"),
+        ("large", [], "9M", "its volume of 8388608"),
+        ("good", [], "8M", ""),
+    ):
+        made = tmp_path / name
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *more, made, size], check=True)
+        status, _, body = small.stream("PUT", where, made.read_bytes())
+        legality = small.call("Volume.getInfo", **where)["legality"]
+        assert (status, legality) == ((500, "ILLEGAL") if said else (200, "LEGAL")), (name, body)
+        assert said in body.decode()
+    assert small.call("Storage.check", storageID=small.domains[0]) == []

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import AcquireHostIdFailure, LockManagerUnavailable
 from vdsm.contract.storage_words import StorageDomainImageClass
+from vdsm.core import background
 from vdsm.core.ports.leases import Leases, Lockspace
 from vdsm.core.steps import report
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # between two looks whether sanlock still has it
 PATIENCE_S = 180.0  # for one to be taken, as published
+_UNTRIED = "it was not tried yet"
 
 
 @dataclass(slots=True)
@@ -33,7 +35,7 @@ class _Keeper:
     work: asyncio.Task[None] | None = None
     space: Lockspace | None = None  # where it may be taken
     joined: bool = False
-    reason: str = "it was not tried yet"
+    reason: str = _UNTRIED
     doubt: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -52,6 +54,12 @@ class HostIds:
         for pool in self._repository.pools():
             if pool.leases:
                 self.join_all(pool)
+
+    async def settled(self) -> None:
+        """Wait until each was tried once; sanlock may have some still, of the daemon before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S), self._changed:
+                await self._changed.wait_for(lambda: all(k.reason != _UNTRIED for k in self._keepers.values()))
 
     async def close(self) -> None:
         works = [keeper.work for keeper in self._keepers.values() if keeper.work is not None]
@@ -72,7 +80,7 @@ class HostIds:
         keeper = self._keepers.get(domain_id)
         if keeper is None:
             keeper = self._keepers[domain_id] = _Keeper(host_id)
-            keeper.work = asyncio.create_task(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
+            keeper.work = background.begin(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
         elif keeper.host_id != host_id:
             raise AcquireHostIdFailure(
                 host_id=host_id, lockspace=domain_id, reason=f"this host is number {keeper.host_id} there"

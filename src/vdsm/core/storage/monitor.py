@@ -18,12 +18,13 @@ from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import StorageDomainDoesNotExist, StorageDomainFSNotMounted
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.host_stats import StorageDomainVitals
+from vdsm.core import background
 from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 
 from . import domain_meta, layout
 from .records import Domain
-from .repository import NO_METADATA, Repository, state_of
+from .repository import NO_METADATA, Repository
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Monitor:
         return any(domain.id in names and domain.meta is None for domain in self._repository)
 
     def by_state(self) -> dict[str, int]:
-        return Counter(state_of(domain).value for domain in self._repository)
+        return Counter(domain.state.value for domain in self._repository)
 
     # ---- watching --------------------------------------------------------------------------------------------------
 
@@ -127,7 +128,7 @@ class Monitor:
                 watch.work.cancel()
         for domain_id in there - self._watches.keys():
             watch = self._watches[domain_id] = _Watch(self._clock())
-            watch.work = asyncio.create_task(self._watch(domain_id, watch), name=f"watch storage {domain_id}")
+            watch.work = background.begin(self._watch(domain_id, watch), name=f"watch storage {domain_id}")
 
     async def _watch(self, domain_id: str, watch: _Watch) -> None:
         while True:

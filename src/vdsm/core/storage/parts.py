@@ -30,7 +30,9 @@ from .image import Images
 from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
+from .lease import ExternalLeaseVerbs, LeaseOperations
 from .masters import Masters, MasterSwitch
+from .membership import Membership
 from .merges import Merges
 from .monitor import Monitor
 from .mountpoints import Mountpoints
@@ -41,6 +43,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .servers import Servers
 from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
@@ -92,7 +95,7 @@ class StorageParts:
         self.charge = charge = Charge(leases, repository, host_ids, journal)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
-        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
+        self.domain_leases = domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
 
         def acquired(domain: Domain) -> bool:
             return not domain_leases.used(domain) or host_ids.joined(domain.id)
@@ -101,8 +104,10 @@ class StorageParts:
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
+        membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
@@ -129,7 +134,8 @@ class StorageParts:
             merges,
             Snapshots(repository, catalog, do, merges, sizes, disks, users),
             Checks(files, images, repository, catalog, domain_leases),
-            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
+            membership,
             IsoFiles(files, repository),
             storage,
             host_storage,
@@ -143,7 +149,9 @@ class StorageParts:
             moves,
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
+            Servers(repository, domain_operations, places, host_ids, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
@@ -151,6 +159,7 @@ class StorageParts:
             do,
             domain_operations,
             charge,
+            lease_operations,
             backup_operations,
             copies,
             data_jobs,
@@ -174,6 +183,7 @@ class StorageParts:
         """Raises StateUnavailable."""
         await self.repository.open()
         self.monitor.open()
+        self.domain_leases.follow_settings()
         self.host_ids.open()
         self.charge.open()
         await self._host_storage.open()
@@ -189,8 +199,10 @@ class StorageParts:
         await self.repository.loaded()
 
     async def able(self) -> None:
-        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        """Wait until what the last daemon left can be taken up: this host has its ids and is in charge, or it is known
+        that it does not get them."""
         await self.repository.loaded()
+        await self.host_ids.settled()
         await self.charge.settled()
 
     async def close(self) -> None:

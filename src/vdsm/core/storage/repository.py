@@ -197,9 +197,9 @@ class Repository:
         """Tells of it exactly when how it stands, or why, has changed."""
         before = self._domains.get(domain.id)
         self._domains[domain.id] = domain
-        if before is None or (state_of(before), before.fault) != (state_of(domain), domain.fault):
-            state = state_of(domain)
-            self._tell(domain, state.value, domain.fault or (_READ_ONLY if state is StorageState.READ_ONLY else ""))
+        if before is None or (before.state, before.fault) != (domain.state, domain.fault):
+            reason = _READ_ONLY if domain.state is StorageState.READ_ONLY else domain.fault
+            self._tell(domain, domain.state.value, reason)
 
     def _tell(self, domain: Domain, status: str, reason: str = "") -> None:
         event = StorageStatus(storage_id=domain.id, storage_name=domain.name, status=status, reason=reason)
@@ -369,14 +369,17 @@ class Repository:
         self._pools[pool.id] = pool
 
     async def disconnect_pool(self, pool_id: str) -> None:
-        """Never connected is fine."""
-        self._pools.pop(pool_id, None)
-        await self._log.delete(_POOL, pool_id)
+        """Never connected is fine. The links go first: of a pool that is not known nobody would remove them."""
         await self._files.remove(self._directory, pool_id)
+        await self._log.delete(_POOL, pool_id)
+        self._pools.pop(pool_id, None)
 
     def writing(self, pool_id: str) -> int:
         """How many operations write to a pool."""
         return sum(not work.over for work in self._writing.get(pool_id, ()))
+
+    def note_leases(self, pool_id: str, *, leases: bool) -> None:
+        self._pools[pool_id] = replace(self.connected(pool_id), leases=leases)
 
     async def take_charge(self, pool_id: str, lver: int) -> None:
         self._pools[pool_id] = replace(self.connected(pool_id), in_charge=True, lver=lver)
@@ -405,9 +408,3 @@ class Repository:
             target = f"{self._directory}/{self._mountpoints.name(domain.connection)}/{domain_id}"
             await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
         await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)
-
-
-def state_of(domain: Domain) -> StorageState:
-    if domain.meta is None:
-        return StorageState.UNUSABLE
-    return StorageState.READ_ONLY if domain.read_only else StorageState.ACTIVE

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from vdsm.contract.errors import HypervisorUnavailable, Problem
-from vdsm.core import flow
+from vdsm.core import background, flow
 from vdsm.core.locks import Locks
 
 from .machine import Machine
@@ -62,7 +62,7 @@ class Resumer:
             when, pause = self._tried.get(row.vm_id, (now, 0.0))
             if now >= when + pause and not any(self._unwell(path) for path in _disks(row)):
                 self._tried[row.vm_id] = (now, min(max(2 * pause, _AGAIN_S), _AGAIN_MOST_S))
-                work = asyncio.create_task(self._resume(row), name=f"let {row.name} go on")
+                work = background.begin(self._resume(row), name=f"let {row.name} go on")
                 self._works.add(work)
                 work.add_done_callback(self._works.discard)
 
