@@ -86,6 +86,7 @@ class DataJobs:
             raise UnexpectedVolumeState(volume=place.volume, reason="it is not the only one of its image")
         for machine in self._users(vol_info.img_id):
             raise DiskInUse(disk=place.found.name, vm=machine)
+        await self._images.info(place.found.file(place.volume))  # refused before it is marked
         step = Step("free what it does not use", self.sparsify(address_of(vol_info), place.meta.generation))
         await ctx.run(step, about=vol_info.img_id)
 
