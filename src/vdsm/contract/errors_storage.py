@@ -104,7 +104,10 @@ class ClusterLockInitError(Problem):
 
 class AcquireHostIdFailure(Problem):
     code, status, retryable, text = 661, 503, True, "host id {host_id} in {lockspace} could not be taken: {reason}"
-    hint = "Make sure no other host uses this id; a host that died frees it after some minutes."
+    hint = (
+        "It may take some minutes, more when the host that had it died. Make sure that no other host uses this id, and"
+        " that sanlock's user may read and write the files in the domain's dom_md: sanlock's log has more."
+    )
 
 
 class ReleaseHostIdFailure(Problem):

@@ -99,7 +99,7 @@ class StorageParts:
         self.charge = charge = Charge(leases, repository, host_ids, journal)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
-        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
+        self.domain_leases = domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
 
         def acquired(domain: Domain) -> bool:
             return not domain_leases.used(domain) or host_ids.joined(domain.id)
@@ -192,6 +192,7 @@ class StorageParts:
         """Raises StateUnavailable."""
         await self.repository.open()
         self.monitor.open()
+        self.domain_leases.follow_settings()
         self.host_ids.open()
         self.charge.open()
         await self._host_storage.open()
@@ -207,8 +208,10 @@ class StorageParts:
         await self.repository.loaded()
 
     async def able(self) -> None:
-        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        """Wait until what the last daemon left can be taken up: this host has its ids and is in charge, or it is known
+        that it does not get them."""
         await self.repository.loaded()
+        await self.host_ids.settled()
         await self.charge.settled()
 
     async def close(self) -> None:

@@ -378,6 +378,9 @@ class Repository:
         """How many operations write to a pool."""
         return sum(not work.over for work in self._writing.get(pool_id, ()))
 
+    def note_leases(self, pool_id: str, *, leases: bool) -> None:
+        self._pools[pool_id] = replace(self.connected(pool_id), leases=leases)
+
     async def take_charge(self, pool_id: str, lver: int) -> None:
         self._pools[pool_id] = replace(self.connected(pool_id), in_charge=True, lver=lver)
         await self.keep_charge(pool_id)
