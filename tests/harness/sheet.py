@@ -67,7 +67,7 @@ TO_TEMPLATE = {
     "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
     "volFormat": "RAW", "preallocate": "SPARSE",
 }  # fmt: skip
-REMOTE = {"url": "http://images.test/a", "headers": {"Authorization": "Bearer x"}}
+FROM_SERVER = {"url": "http://images.test/a", "headers": {"Authorization": "Bearer x"}}
 MOVED = {"imageID": "22222222-2222-4222-8222-555555555555", "volumeID": "44444444-4444-4444-8444-666666666666"}
 REMOTE_DISK = {**MOVED, "volFormat": "RAW"}
 DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
@@ -321,10 +321,10 @@ SHEET = [
     Line("VM.destroy", {"vmID": "{web5}"}),
     Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
-    Line("Image.upload", {**OF_VOLUME, "methodArgs": REMOTE, "volumeID": CHILD}, problem="volume-does-not-exist"),
+    Line("Image.upload", {**OF_VOLUME, "methodArgs": FROM_SERVER, "volumeID": CHILD}, problem="volume-does-not-exist"),
     Line("Volume.create", {**NEW, **REMOTE_DISK, "size": 1 << 20}),
-    Line("Image.upload", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": REMOTE}),
-    Line("Image.download", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": REMOTE}),
+    Line("Image.upload", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
+    Line("Image.download", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
     Line("Image.delete", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"]}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
