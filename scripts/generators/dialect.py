@@ -80,7 +80,7 @@ WORDS: dict[str, dict[str, str]] = {
         "1": "NFS", "2": "FCP", "3": "ISCSI", "4": "LOCALFS", "5": "CIFS", "6": "POSIXFS", "7": "GLUSTERFS",
         "SHAREDFS": "POSIXFS",
     },
-    "Qcow2Compat": {"0.1": "0.10"},  # a number, says the schema
+    "Qcow2Compat": {"0.1": "0.10", "1.1": "1.1"},  # a number, says the schema
     "StorageDomainImageClass": {"1": "Data", "2": "Iso", "3": "Backup"},
     "StorageDomainStatus": {
         "active": "Active", "attached": "Attached", "unattached": "Unattached", "unknown": "Unknown"
@@ -139,14 +139,16 @@ EVENTS: dict[str, dict[str, Any]] = {
     "Task_status": {
         "topic": "|jobs|status|",
         "nested": False,
-        "fields": {"taskId": "id", "verb": "description", "state": "status", "progress": "progress"},
+        "fields": {
+            "taskId": "id", "verb": "description", "state": "status", "progress": "progress", "jobType": "job_type",
+            "code": "error.code", "message": "error.message",
+        },
         "forms": {"progress": "float"},
         "words": {
             "status": {
                 "done": "done", "failed": "failed", "broken": "failed", "aborted": "aborted", "reverted": "aborted"
             },
         },
-        "noun": ["job_type", "verb"],
     },
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ from harness.readers import array, digits, members, number, text
 from harness.until import BUSY
 from vdsm.contract import VERBS, Kind, task, vm
 from vdsm.contract.codec import from_plain, to_json, to_plain
+from vdsm.contract.errors import Problem
 from vdsm.contract.host import HostJob
 from vdsm.contract.host_capabilities import Capabilities
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
@@ -23,6 +24,7 @@ from vdsm.contract.task import TaskInfo
 from vdsm.contract.vm_info import ExitReason, VmInfo, VmState
 from vdsm.contract.vm_stats import VmJob, VmStats
 from vdsm.core.vm import status
+from vdsm.drivers.simulated.faults import Fault
 from vdsm.protocols.dialect import JSONRPC, NOTHING, TASK_ID, XMLRPC, Dialect
 
 ID = "5f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11"
@@ -363,9 +365,19 @@ async def test_a_task_that_ended_is_a_job_that_ended(host: MemoryHost) -> None:
     assert topic == f"|jobs|status|{row.id}"
     assert params.pop("notify_time") > 0
     assert params == {
-        "id": row.id, "description": "VM.create", "status": "done", "progress": 100.0, "job_type": "vm"
+        "id": row.id, "description": "VM.create", "status": "done", "progress": 100.0, "job_type": "virt"
     }  # fmt: skip
     assert isinstance(params["progress"], float)
+
+
+async def test_a_job_that_failed_says_why(host: MemoryHost) -> None:
+    host.hypervisor.faults.set("start", Fault(error="no memory"))
+    with pytest.raises(Problem) as failed:
+        await host.create("a")
+    jobs = [e for record in await host.events() if (e := JSONRPC.event(to_plain(record))) and "|jobs|" in e[0]]
+    ((_, params),) = jobs
+    assert params["status"] == "failed"
+    assert params["error"] == {"code": failed.value.code, "message": str(failed.value)}
 
 
 async def test_what_is_not_published_is_not_told(host: MemoryHost) -> None:

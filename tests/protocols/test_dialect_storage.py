@@ -230,3 +230,60 @@ def test_a_disc_image_says_its_numbers_as_text() -> None:
     given = {"a.iso": {"size": 1 << 33, "ctime": 1_700_000_000, "status": 0}}
     made = {"a.iso": {"size": "8589934592", "ctime": "1700000000", "status": 0}}
     assert JSONRPC.result("StorageDomain.getFileStats", given) == made
+
+
+# ---- jobs ------------------------------------------------------------------------------------------------------------
+
+TOP, COPY, JOB = (f"4444444{n}-4444-4444-8444-444444444444" for n in (5, 6, 7))
+
+
+async def job_ended(manager: Manager, job: str) -> dict[str, Any]:
+    """As it is polled; `progress` must be a float for its readers."""
+    async with asyncio.timeout(20 * BUSY):
+        while True:
+            jobs = await manager.call("Host.getJobs", {"job_type": "storage", "job_ids": [job]})
+            assert isinstance(jobs[job]["progress"], float)
+            if jobs[job]["status"] in ("done", "failed", "aborted"):
+                row: dict[str, Any] = jobs[job]
+                return row
+            await asyncio.sleep(0.01)
+
+
+async def test_a_manager_deletes_a_snapshot_of_a_machine_that_is_off(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    going_on = {"volumeID": TOP, "volFormat": 4, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME, "addBitmaps": False}
+    await manager.finished("Volume.create", {**NEW_VOLUME, **going_on})
+    chain = {"sd_id": DOMAIN_ID, "img_id": IMAGE, "base_id": VOLUME, "top_id": TOP, "base_generation": 0}
+    await manager.finished("StoragePool.prepareMerge", {"storagepoolID": POOL, "subchainInfo": chain})
+    merge = {"job_id": JOB, "subchain_info": chain, "merge_bitmaps": False}
+    assert await manager.call("SDM.merge", merge) is True
+    assert (await job_ended(manager, JOB))["status"] == "done"
+    # Were the job unknown, the generation would tell: one more than before.
+    assert (await manager.call("Volume.getInfo", {**OF_IMAGE, "volumeID": VOLUME}))["generation"] == 1
+    del chain["base_generation"]
+    await manager.finished("StoragePool.finalizeMerge", {"storagepoolID": POOL, "subchainInfo": chain})
+    await manager.finished("Image.deleteVolumes", {**OF_IMAGE, "volumeList": [TOP], "postZero": "false"})
+    left = await manager.call("Volume.getInfo", {**OF_IMAGE, "volumeID": VOLUME})
+    assert (left["voltype"], left["legality"], left["children"]) == ("LEAF", "LEGAL", [])
+
+
+async def test_a_manager_copies_a_disk(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", NEW_VOLUME)
+    other = {**NEW_VOLUME, "imageID": COPY, "volumeID": COPY, "volFormat": 4, "legal": False}
+    await manager.finished("Volume.create", other)
+    source = {"endpoint_type": "div", "sd_id": DOMAIN_ID, "img_id": IMAGE, "vol_id": VOLUME, "generation": None}
+    target = {**source, "img_id": COPY, "vol_id": COPY, "generation": 0}
+    copy = {"job_id": JOB, "source": source, "destination": target, "copy_bitmaps": False, "legal": True}
+    assert await manager.call("SDM.copy_data", copy) is True
+    job = await job_ended(manager, JOB)
+    assert (job["status"], job["progress"], job["job_type"]) == ("done", 100.0, "storage")
+    where = {**IN_POOL, "imageID": COPY, "volumeID": COPY}
+    info = await manager.call("Volume.getInfo", where)
+    assert (info["legality"], info["generation"]) == ("LEGAL", 1)
+    amend = {"job_id": TOP, "vol_info": {**target, "generation": 1}, "qcow2_attr": {"compat": 0.10}}
+    del amend["vol_info"]["endpoint_type"]  # type: ignore[attr-defined]
+    assert await manager.call("SDM.amend_volume", amend) is True
+    assert (await job_ended(manager, TOP))["status"] == "done"
+    assert (await manager.call("Volume.getQemuImageInfo", where))["compat"] == "0.10"

@@ -80,6 +80,8 @@ class TaskStatus(Event, frozen=True, kw_only=True, tag="Task_status"):
     progress: float | None = None  # 0 to 100
     step: str = ""
     object_id: str = ""
+    job_type: str = ""  # as in `Host.getJobs`
+    code: int | None = None  # of the problem it met
     message: str = ""
 
 

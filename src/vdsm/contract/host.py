@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 from typing import Annotated
 
+import msgspec
+
 from . import errors as e
 from . import errors_domains as ed
 from . import errors_storage as es
@@ -43,7 +45,7 @@ class HostJob(Output, frozen=True, kw_only=True):
     """A task in the published form of a job."""
 
     id: JobId
-    job_type: str
+    job_type: str = msgspec.field(name="job_type")
     status: str  # pending, running, done, failed, aborted
     description: str
     progress: float | None = None

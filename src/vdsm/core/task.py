@@ -176,6 +176,8 @@ class Tasks:
                 progress=row.progress,
                 step=row.current,
                 object_id=row.object_id,
+                job_type=task_words.job_type(row),
+                code=row.problem.code if row.problem else None,
                 message=row.problem.detail if row.problem else "",
             ),
             flow_id=row.flow_id,

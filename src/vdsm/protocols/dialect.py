@@ -42,11 +42,10 @@ class PublishedEvent(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     topic: str
     nested: bool  # under the id of its object, as a field of the params
-    fields: dict[str, str]  # of the contract's event -> published
+    fields: dict[str, str]  # of the contract's event -> published; `struct.member` stands in a struct
     unless: str = ""  # a flag of the contract's event; one that has it is not said
     forms: dict[str, str] = {}
     words: dict[str, dict[str, str]] = {}  # of a field; an event with another word is not said
-    noun: tuple[str, str] | None = None  # a published field, and the contract's that begins with the noun it names
 
 
 class PublishedName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -135,9 +134,9 @@ class Dialect:
             words = event.words.get(published)
             if words is not None and (value := words.get(value)) is None:
                 return None
-            said[published] = SCALARS[event.forms[published]](value) if published in event.forms else value
-        if event.noun is not None:
-            said[event.noun[0]] = str(data[event.noun[1]]).partition(".")[0].lower()
+            struct, _, member = published.rpartition(".")
+            into = said.setdefault(struct, {}) if struct else said
+            into[member] = SCALARS[event.forms[published]](value) if published in event.forms else value
         subject, when = record["subject"], record["notifyTime"]
         return event.topic + subject, {subject: said, "notify_time": when} if event.nested else {
             **said,

@@ -129,7 +129,7 @@ class Forms:
 
 def _worded(words: Mapping[str, str]) -> Convert:
     def put(value: Plain) -> Plain:
-        scalar = isinstance(value, (str, int)) and not isinstance(value, bool)
+        scalar = isinstance(value, (str, int, float)) and not isinstance(value, bool)
         return words.get(str(value), value) if scalar else clean(value)
 
     return put
