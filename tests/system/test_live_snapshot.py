@@ -9,7 +9,6 @@ import re
 import subprocess
 import uuid
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +28,11 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def served(daemon: Daemon) -> Iterator[Daemon]:
+def served(daemon: Daemon) -> Daemon:
     daemon.configure(f"[transfers]\nport = {free_port()}\n")
     daemon.start()
     daemon.shell("storage", "init", f"{daemon.storage}/vm")
-    yield daemon
+    return daemon
 
 
 def file_system(directory: Path) -> Path:
@@ -150,10 +149,22 @@ def test_written_before_and_after_a_snapshot_all_is_there(served: Daemon, guest:
             assert below == base
             assert host.vm.get_info(vm_id).hash != hash_before
             assert inside(host.disk.get_info(root.id).path.replace(leaf, base), "one") == "before the snapshot\n"
-            host.vm.merge(vm_id, VolumeRef(domain_id=root.storage_id, image_id=root.id, volume_id=leaf), base, leaf)
+            served.shell("disk", "merge", root.id)
             assert one_chain(host, vm_id, root.id) == [base]
             do(console, "echo after the merge >/mnt/three; sync")
         assert host.storage.check(root.storage_id) == []
+        for _ in range(2):
+            host.disk.snapshot(root.id)
+        assert len(one_chain(host, vm_id, root.id)) == 3
+        host.disk.extend(root.id, 80 * MIB)
+        with Console(host, vm_id) as console:
+            assert str(80 * 2048) in do(console, "cat /sys/block/vda/size")
+            do(console, "echo in the last layer >/mnt/four; sync")
+        middle = host.disk.get_info(root.id).chain[1].id
+        host.disk.merge(root.id, volume_id=middle)
+        host.disk.merge(root.id)
+        assert one_chain(host, vm_id, root.id) == [base]
+        assert host.disk.get_info(root.id).size == os.path.getsize(host.disk.get_info(root.id).path) == 80 * MIB
     power_off(served, vm_id)
 
     vm_id = boot(served, guest)
@@ -164,8 +175,8 @@ def test_written_before_and_after_a_snapshot_all_is_there(served: Daemon, guest:
     with served.connect() as host:
         info = host.disk.get_info(root.id)
     subprocess.run(["e2fsck", "-f", "-n", info.path], check=True, capture_output=True)
-    assert [inside(info.path, name) for name in ("one", "two", "three")] == [
-        "before the snapshot\n", "after the snapshot\n", "after the merge\n",
+    assert [inside(info.path, name) for name in ("one", "two", "three", "four")] == [
+        "before the snapshot\n", "after the snapshot\n", "after the merge\n", "in the last layer\n",
     ]  # fmt: skip
     assert sorted(os.listdir(Path(info.path).parent)) == [f"{base}{suffix}" for suffix in ("", ".lease", ".meta")]
 
@@ -180,7 +191,7 @@ def test_killed_in_the_middle_of_a_merge_the_next_daemon_ends_it(served: Daemon,
             do(console, "dd if=/dev/urandom of=/mnt/more bs=1M count=12; sha256sum /mnt/more >/mnt/sum; sync")
         leaf, base = one_chain(host, vm_id, root.id)
         drive = VolumeRef(domain_id=root.storage_id, image_id=root.id, volume_id=leaf)
-        host.vm.merge(vm_id, drive, base, leaf, bandwidth=2, job_uuid=job, wait=0)
+        host.options(wait=0).vm.merge(vm_id, drive, base, leaf, bandwidth=2, job_uuid=job)
         until("the job is told", lambda: jobs(host, vm_id).get(job, {}).get("end"))
     served.kill()
     served.start()
