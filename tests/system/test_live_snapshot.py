@@ -118,6 +118,8 @@ def power_off(daemon: Daemon, vm_id: str) -> None:
         with Console(host, vm_id) as console:
             do(console, "umount /mnt")
             console.say("poweroff")
+            console.wait_for("poweroff")  # its echo
+            console.wait_for("The system is going down")
         until("it is down", lambda: host.vm.get_info(vm_id).status == "Down")
         until("its links are gone", lambda: not links(daemon))
         host.vm.destroy(vm_id)
