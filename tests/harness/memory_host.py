@@ -87,7 +87,8 @@ class MemoryHost:
         self.tokens = Tokens(self.store.tokens)
         self.refusals = Refusals(self.store.audit)
         self.mounts = mounts or SimulatedMounts(self.tree)
-        self.leases = leases or SimulatedLeases(tree=self.tree)
+        self.lease_faults = Faults()
+        self.leases = leases or SimulatedLeases(faults=self.lease_faults, tree=self.tree)
         self.file_faults = Faults()
         self.disk_faults = Faults()
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
@@ -126,6 +127,7 @@ class MemoryHost:
             owner=owner,
             directories=["/images"],
             prepared="/run/vdsm/storage",
+            locks=self.locks,
             unfinished=self.tasks.unfinished,
         )
         self.bridge = LocalBridge(

@@ -28,6 +28,10 @@ LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Dat
 NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
 HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
 OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+EXPORT = {"storagepoolID": BLANK, "connectionParams": [{"id": NOBODY, "connection": "nas1:/export"}]}
+REMOTE = {"domainType": "NFS", "typeArgs": "nas1:/export", "domainClass": "Data"}
+LEASE = {"sd_id": SD, "lease_id": NOBODY}
+PENDING = {"type": "JOB", "job_status": "PENDING", "generation": 0, "job_id": NOBODY}
 ON_CHILD = {"domainID": SD, "imageID": IMAGE, "volumeID": CHILD}
 ON_IT = f"{SD}/{IMAGE}/{CHILD}"
 TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inactivity_timeout": 60, "sparse": True}
@@ -379,6 +383,29 @@ SHEET = [
     Line("StoragePool.destroy", HOST),
     Line("StorageDomain.format", {"storagedomainID": SD}),
     Line("StoragePool.disconnectStorageServer", {**SERVER, "domainType": "LOCALFS"}),
+    Line("StoragePool.connectStorageServer", {**EXPORT, "domainType": "NFS"}),
+    Line("StorageDomain.create", {"storagedomainID": SD, "name": "shared", **REMOTE}),
+    Line("StoragePool.create", NEW_POOL),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER}),
+    Line("Lease.create", LEASE, problem="spm-status-error"),
+    Line("StoragePool.spmStart", {"storagepoolID": POOL}),
+    Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
+    Line("Lease.create", {**LEASE, "metadata": PENDING}),
+    Line("Lease.create", LEASE, problem="lease-exists"),
+    Line("Lease.info", LEASE),
+    Line("Lease.status", LEASE),
+    Line("Lease.status", {**LEASE, "lease_id": VOLUME}, problem="no-such-lease"),
+    Line("Lease.info", {**LEASE, "lease_id": VOLUME}, problem="no-such-lease"),
+    Line("Lease.fence", {**LEASE, "metadata": {**PENDING, "generation": 2}}, problem="generation-mismatch"),
+    Line("Lease.fence", {**LEASE, "metadata": PENDING}),
+    Line("Lease.rebuild_leases", {"sd_id": SD}),
+    Line("StorageDomain.dump", {"sd_id": SD, "full": True}),
+    Line("Lease.delete", LEASE),
+    Line("Lease.delete", LEASE, problem="no-such-lease"),
+    Line("StoragePool.destroy", HOST),
+    Line("Lease.rebuild_leases", {"sd_id": SD}, problem="spm-status-error"),
+    Line("StorageDomain.format", {"storagedomainID": SD}),
+    Line("StoragePool.disconnectStorageServer", {**EXPORT, "domainType": "NFS"}),
     Line("Storage.open", {"path": "/storage/vm"}),
     Line("Disk.delete", {"diskID": "{root1}"}),
     Line("Disk.delete", {"diskID": "{root1}"}, problem="no-such-disk"),

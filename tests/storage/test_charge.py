@@ -236,6 +236,19 @@ async def test_charge_is_the_lease(one: MemoryHost) -> None:
     assert [event.in_charge for event in await told(one)] == [True, False, True]
 
 
+async def test_a_full_dump_tells_of_leases(spm: MemoryHost, two: MemoryHost) -> None:
+    await two.storage.host_ids.wait(SD, 2)
+    await spm.call(volume.create, **NEW)
+    assert (await spm.call(storage_domain.dump, sd_id=SD)).leases is None
+    dump = await two.call(storage_domain.dump, sd_id=SD, full=True)
+    assert [(row.offset, row.resource, row.own, row.lver) for row in dump.leases] == [
+        (MiB, "SDM", 1, 1),
+        (0, BASE, 0, 0),
+    ]
+    assert [(row.offset, row.own, row.timestamp > 0) for row in dump.lockspace] == [(0, 1, True), (512, 2, True)]
+    assert dump.xleases == {}
+
+
 async def test_two_hosts_and_one_is_in_charge(spm: MemoryHost, two: MemoryHost) -> None:
     assert await status(two) == (SpmRole.FREE, 1, 1)
     before = await two.call(storage_domain.dump, sd_id=SD)

@@ -22,12 +22,9 @@ from vdsm.contract.errors_domains import (
     SpmStatusError,
     VolumeDoesNotExist,
 )
-from vdsm.contract.errors_storage import AcquireLockFailure, DestinationVolumeTooSmall, NoSpaceLeftOnDomain
+from vdsm.contract.errors_storage import DestinationVolumeTooSmall, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import VolumeLegality
-from vdsm.core.ports.leases import Lease
 from vdsm.core.storage import volume_meta
-from vdsm.core.storage.domain_leases import lockspace
-from vdsm.drivers.simulated.leases import SimulatedLeases
 
 
 @pytest.fixture
@@ -189,34 +186,3 @@ async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes) ->
     await volumes.host.call(storage_pool.spm_stop, storagepoolID=volumes.pool)
     with pytest.raises(SpmStatusError):
         await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
-
-
-async def test_with_leases_any_host_works_that_gets_the_volumes(volumes: Volumes) -> None:
-    image, (base,) = await volumes.chain(1)
-    other, (target,) = await volumes.chain(1)
-    host = volumes.host
-    lease = Lease(lockspace=volumes.domain, name=target, path=f"{volumes.path(other, target)}.lease", offset=0)
-    await lend(host, volumes.pool, volumes.domain, [lease])
-    stranger = SimulatedLeases(host.leases.board)
-    domain = host.repository.find(volumes.domain)
-    await stranger.join(lockspace(domain.directory, domain.metadata()), 2)
-    await stranger.acquire(lease, 2)
-    before = await volumes.dump()
-    with pytest.raises(AcquireLockFailure, match="host 2 holds it"):
-        await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
-    assert await volumes.dump() == before
-    await stranger.release(lease, 2)
-    await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
-    assert (await host.leases.state(lease)).owners == []
-    assert (await host.leases.state(lease)).version == 2
-
-
-async def lend(host: MemoryHost, pool_id: str, domain: str, leases: list[Lease]) -> None:
-    """Let the pool be one with leases, and this host not in charge of it."""
-    for lease in leases:
-        await host.leases.format_lease(lease)
-    pool = host.repository.connected(pool_id)
-    host.repository.drop_charge(pool_id)
-    await host.repository.connect_pool(replace(pool, leases=True))
-    host.storage.host_ids.join(domain, 1)
-    await host.storage.host_ids.wait(domain, 1)

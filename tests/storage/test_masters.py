@@ -26,11 +26,12 @@ from vdsm.contract.errors_domains import (
     StorageDomainNotActive,
     StorageDomainNotInPool,
     StoragePoolConnected,
+    StoragePoolUnknown,
     StoragePoolWrongMaster,
     UnsupportedDomainVersion,
 )
 from vdsm.contract.storage_pool import StoragePoolUpgradeStatus
-from vdsm.contract.storage_words import StorageDomainRole
+from vdsm.contract.storage_words import BLANK, StorageDomainRole
 from vdsm.core.ports.files import FileKind
 from vdsm.core.storage import domain_meta, layout
 from vdsm.core.storage.domain_meta import DomainMeta
@@ -238,6 +239,20 @@ async def test_a_domain_is_forced_out_though_it_is_not_reached(pooled: MemoryHos
     assert (await pooled.call(storage_pool.get_info, **WHO)).info.domains == f"{SD}:Active"
     metadata.data[:] = whole
     assert on_disk(pooled, SD2).pools == (POOL,), "it could not be told"
+
+
+async def test_a_domain_of_pools_that_are_no_more_is_freed(pooled: MemoryHost) -> None:
+    """As a manager does before it imports a domain."""
+    clean: dict[str, Any] = {"storagedomainID": SD, "storagepoolID": BLANK, "masterSdUUID": BLANK, "masterVersion": 0}
+    with pytest.raises(StorageDomainAlreadyAttached):
+        await pooled.call(storage_domain.detach, **clean, force=True)
+    await leave(pooled)
+    with pytest.raises(StoragePoolUnknown):
+        await pooled.call(storage_domain.detach, **clean)
+    await pooled.call(storage_domain.detach, **clean, force=True)
+    meta = on_disk(pooled, SD)
+    assert (meta.role, meta.pools, meta.pool, meta.master_version) == (StorageDomainRole.REGULAR, (), None, 0)
+    await pooled.call(storage_domain.format, storagedomainID=SD)
 
 
 # ---- definitions of machines -----------------------------------------------------------------------------------------

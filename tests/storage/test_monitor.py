@@ -25,7 +25,7 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.errors_storage import AcquireHostIdFailure
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.host_stats import StorageDomainVitals
-from vdsm.contract.storage import StorageState
+from vdsm.contract.storage import StorageState, StorageSummary
 from vdsm.contract.storage_words import BLANK
 from vdsm.drivers.simulated.faults import Fault
 
@@ -133,6 +133,24 @@ async def test_one_that_hangs_is_felt_nowhere_else(pair: Pair) -> None:
     hangs = ("unusable", "its storage does not answer")
     assert await pair.told(HUNG) == [("active", ""), hangs, ("active", "")]
     assert await pair.told(WELL) == [("active", "")]
+
+
+async def test_who_connects_it_with_little_time_takes_none_from_the_watch(pair: Pair) -> None:
+    made = await pair.host.bridge.call(storage.init, {"path": "/storage/new"}, ADMIN, deadline=0.5, flow_id="init")
+    assert isinstance(made.result, StorageSummary)
+    pair.ids["new"] = made.result.id
+    shared = pair.ids[SHARED]
+    take = {"sdUUID": shared, "hostID": 7}
+    await pair.host.bridge.call(host.start_monitoring_domain, take, ADMIN, deadline=0.5)
+    await asyncio.sleep(0.5)  # its time is over
+    await pair.until(SHARED, lambda row: row.acquired)
+    await pair.rounds("new")
+    assert (await pair.vitals("new")).valid
+    pair.host.file_faults.freeze("/storage/new")
+    await pair.until("new", lambda row: not row.valid)
+    told = [record for record in await pair.host.events() if record.subject == pair.ids["new"]]
+    assert [record.flow_id == "init" for record in told] == [True, False], "nor is its flow the cause of all"
+    await pair.host.call(host.stop_monitoring_domain, sdUUID=shared)
 
 
 async def test_who_has_little_time_does_not_take_a_domain_away(pair: Pair) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.memory_host import MemoryHost
+from harness.memory_host import ADMIN, MemoryHost
 from harness.until import soon
 from vdsm.contract import host, image, storage, storage_domain, storage_pool, volume
 from vdsm.contract.errors_domains import (
@@ -22,7 +22,7 @@ from vdsm.contract.errors_domains import (
     StorageTypeError,
     StorageUnusable,
 )
-from vdsm.contract.errors_storage import MountError, MountRefused
+from vdsm.contract.errors_storage import ForeignMount, MountError, MountRefused
 from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import BLANK
 from vdsm.core.ports.mounts import Mounted
@@ -223,13 +223,24 @@ async def test_a_domain_that_is_in_two_places_stays_where_it_was(lab: Lab) -> No
     assert lab.host.repository.find(SD).root == other
 
 
-async def test_what_is_not_mounted_any_more_takes_no_domain(lab: Lab) -> None:
+async def test_a_domain_is_made_only_on_what_was_meant(lab: Lab) -> None:
     await lab.connect(NFS)
     lab.mounts.lose(PLACE)
     before = set(lab.tree.nodes)
-    with pytest.raises(StorageDomainFSNotMounted):
+    lab.faults.set("mount", Fault(error="Connection refused"))
+    with pytest.raises(MountError):
+        await lab.host.call(storage_domain.create, **NEW)
+    lab.faults.clear()
+    outcome = await lab.host.bridge.call(storage_domain.create, NEW, ADMIN, plan=True)
+    assert outcome.plan is not None
+    assert (lab.at(), set(lab.tree.nodes)) == ([], before), "a plan changes nothing"
+    lab.mounts.mounted.append(foreign := Mounted(source="other:/x", target=PLACE, type="nfs", options=[]))
+    with pytest.raises(ForeignMount):
         await lab.host.call(storage_domain.create, **NEW)
     assert set(lab.tree.nodes) == before
+    lab.mounts.mounted.remove(foreign)
+    await lab.host.call(storage_domain.create, **NEW)
+    assert lab.on_disk().description == "shared"
 
 
 async def test_a_mount_that_cannot_be_let_go_stays_connected(lab: Lab) -> None:

@@ -132,6 +132,26 @@ class SanlockInquireError(Problem):
     hint = "Check that the file is there and holds leases: `sanlock direct dump FILE`."
 
 
+class NoSuchLease(Problem):
+    code, status, text = 936, 404, "there is no lease {lease} in storage domain {domain}"
+    hint = "Check the ids; Lease.rebuild_leases finds leases that the domain's index does not name."
+
+
+class LeaseExists(Problem):
+    code, status, text = 10632, 409, "there is a lease {lease} already"
+    hint = "Use it, or another id."
+
+
+class LeaseIndexUnusable(Problem):
+    code, status, text = 10633, 409, "the index of leases in storage domain {domain} cannot be used: {reason}"
+    hint = "Build it anew from the leases themselves: Lease.rebuild_leases."
+
+
+class LeaseIndexFull(Problem):
+    code, status, text = 10634, 409, "storage domain {domain} has {count} leases, and room for no more"
+    hint = "Delete some that nothing uses, or use another domain."
+
+
 # ---- transfers -------------------------------------------------------------------------------------------------------
 
 

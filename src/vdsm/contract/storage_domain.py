@@ -102,11 +102,34 @@ class VolumeDump(Output, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int | None = None
 
 
-class StorageDomainDump(Output, frozen=True, kw_only=True):
-    """A domain with all its volumes."""
+class LeaseDump(Output, frozen=True, kw_only=True, omit_defaults=True):
+    """A record of sanlock's: a lease, or, in the lockspace, a host id that was taken once."""
+
+    offset: Bytes  # in its file
+    lockspace: str
+    resource: str  # the lease's name; of a host id the host's
+    timestamp: int  # of the owner's clock; 0: it is free
+    own: int  # host id of the owner, or of the last one
+    gen: int  # how often that host had taken its id
+    lver: int | None = None  # how often the lease was taken
+
+
+class XleaseDump(Output, frozen=True, kw_only=True):
+    """An external lease as the index names it."""
+
+    offset: Bytes
+    updating: bool  # whoever began to change it did not finish
+
+
+class StorageDomainDump(Output, frozen=True, kw_only=True, omit_defaults=True):
+    """A domain with all its volumes; in full also its leases: the one of who is in charge, and the volumes', each at
+    the beginning of its own file."""
 
     metadata: StorageDomainInfo
     volumes: dict[VolumeId, VolumeDump]
+    leases: list[LeaseDump] | None = None
+    lockspace: list[LeaseDump] | None = None
+    xleases: dict[str, XleaseDump] | None = None
 
 
 @verb(
@@ -114,7 +137,7 @@ class StorageDomainDump(Output, frozen=True, kw_only=True):
     command="domain create",
     raises=(
         *_CHANGES, *_LEASES, ed.StorageDomainAlreadyExists, ed.StorageDomainFSNotMounted, ed.StorageDomainTypeError,
-        ed.StorageDomainBlockSizeMismatch,
+        ed.StorageDomainBlockSizeMismatch, es.MountError, es.MountRefused, es.ForeignMount,
     ),
     emits=(ev.StorageStatus,),
 )  # fmt: skip
@@ -159,7 +182,10 @@ def attach(storagedomain_id: DomainId, storagepool_id: PoolId) -> None:
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_ADMIN, since="1.0", http="POST /domains/{storagedomain_id}/detach",
     command="domain detach",
-    raises=(*_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageInUse, e.HypervisorUnavailable),
+    raises=(
+        *_POOLED, ed.CannotDetachMasterStorageDomain, ed.StorageDomainAlreadyAttached, ed.StorageInUse,
+        e.HypervisorUnavailable,
+    ),
 )  # fmt: skip
 def detach(
     storagedomain_id: DomainId,
@@ -171,7 +197,9 @@ def detach(
 ) -> None:
     """Let a domain belong to the pool no more. What is in it stays. The master of a pool cannot be detached.
 
-    `force` also takes a domain out of the pool that cannot be reached; it still says that it belongs to it, then.
+    `force` also takes a domain out of the pool that cannot be reached; it still says that it belongs to it, then. With
+    no pool (an id of zeros) `force` makes a domain belong to none of the pools it names, which this host does not know:
+    whoever asks must know that no other host uses it.
     """
 
 

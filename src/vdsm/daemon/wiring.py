@@ -93,6 +93,7 @@ class House:
             owner=owner,
             directories=config.vm.directories,
             prepared=storage.prepared,
+            locks=locks,
             unfinished=self._tasks.unfinished,
         )
         vitals = self._storage.monitor.vitals

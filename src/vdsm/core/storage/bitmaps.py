@@ -9,7 +9,7 @@ from vdsm.contract.sdm import CopyDataDIVEndpoint
 from vdsm.contract.storage_words import VolumeFormat
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
-from vdsm.core.steps import Op, Step, operation
+from vdsm.core.steps import Step, operation
 
 from .volume_jobs import Address, Place, VolumeJobs, address_of
 
@@ -31,20 +31,22 @@ class Bitmaps:
             reason = "it does so already"
         if reason:
             raise AddBitmapError(file=place.found.volume_path(place.volume), bitmap=bitmap, reason=reason)
-        await self._run(ctx, "let it record changes", self.add(address_of(vol_info), place.meta.generation, bitmap))
+        job = _job(vol_info, place)
+        step = Step("let it record changes", self.add(*job, bitmap), self.forget(*job, bitmap))
+        await ctx.run(step, about=vol_info.img_id)
 
     @handles(sdm.remove_bitmap)
     async def remove_bitmap(self, ctx: Context, job_id: str, vol_info: CopyDataDIVEndpoint, bitmap: str) -> None:
         place = await self._place(ctx, vol_info)
         if bitmap not in await self._names(place):
             raise BitmapDoesNotExist(file=place.found.volume_path(place.volume), bitmap=bitmap)
-        await self._run(ctx, "end the record", self.remove(address_of(vol_info), place.meta.generation, [bitmap]))
+        await ctx.run(Step("end the record", self.remove(*_job(vol_info, place), [bitmap])), about=vol_info.img_id)
 
     @handles(sdm.clear_bitmaps)
     async def clear_bitmaps(self, ctx: Context, job_id: str, vol_info: CopyDataDIVEndpoint) -> None:
         place = await self._place(ctx, vol_info)
         names = await self._names(place)
-        await self._run(ctx, "end all records", self.remove(address_of(vol_info), place.meta.generation, names))
+        await ctx.run(Step("end all records", self.remove(*_job(vol_info, place), names)), about=vol_info.img_id)
 
     async def _place(self, ctx: Context, vol_info: CopyDataDIVEndpoint) -> Place:
         await ctx.hold(f"disk:{vol_info.img_id}")
@@ -54,9 +56,6 @@ class Bitmaps:
 
     async def _names(self, place: Place) -> list[str]:
         return [bitmap.name for bitmap in (await self._images.info(place.found.file(place.volume))).bitmaps]
-
-    async def _run(self, ctx: Context, title: str, op: Op[None]) -> None:
-        await ctx.run(Step(title, op))
 
     # ---- the operations --------------------------------------------------------------------------------------------
 
@@ -68,6 +67,13 @@ class Bitmaps:
 
         await self._jobs.work(address, generation, work)
 
+    @operation("bitmap.forget")
+    async def forget(self, address: Address, generation: int, name: str) -> None:
+        """Of `add`, what was not finished."""
+        place = await self._jobs.find_workable(address)
+        if place.meta.generation == generation and name in await self._names(place):
+            await self._images.remove_bitmap(place.found.file(place.volume), name)
+
     @operation("bitmap.remove")
     async def remove(self, address: Address, generation: int, names: list[str]) -> None:
         async def work(place: Place) -> None:
@@ -76,3 +82,7 @@ class Bitmaps:
                     await self._images.remove_bitmap(place.found.file(place.volume), name)
 
         await self._jobs.work(address, generation, work)
+
+
+def _job(vol_info: CopyDataDIVEndpoint, place: Place) -> tuple[Address, int]:
+    return address_of(vol_info), place.meta.generation

@@ -10,24 +10,19 @@ from msgspec.structs import replace
 from vdsm.contract import storage_domain
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import (
-    CannotDetachMasterStorageDomain,
     StorageDomainAlreadyAttached,
     StorageDomainAlreadyExists,
     StorageDomainBlockSizeMismatch,
     StorageDomainDoesNotExist,
     StorageDomainFSNotMounted,
-    StorageDomainNotInPool,
     StorageDomainTypeError,
     StorageInUse,
-    StorageUnusable,
 )
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.storage_domain import StorageDomainDump, StorageDomainInfo, StorageDomainStats, VolumeDump
 from vdsm.contract.storage_words import (
     BLANK,
     StorageDomainImageClass,
-    StorageDomainRole,
-    StorageDomainStatus,
     StorageDomainType,
     VolumeLegality,
     VolumeStatus,
@@ -42,10 +37,10 @@ from .chains import Image
 from .charge import NOBODY, Charge
 from .disk import Users
 from .domain_leases import DomainLeases
-from .domain_meta import DomainMeta, PoolMeta
+from .domain_meta import DomainMeta
 from .domain_operations import DomainOperations
-from .masters import MasterSwitch
-from .records import Connection, Domain, PoolRecord
+from .membership import Membership
+from .records import Connection, Domain
 from .repository import Repository
 
 
@@ -58,7 +53,7 @@ class Domains:
         operations: DomainOperations,
         leases: DomainLeases,
         charge: Charge,
-        switch: MasterSwitch,
+        membership: Membership,
         users: Users,
     ) -> None:
         self._files = files
@@ -67,7 +62,7 @@ class Domains:
         self._do = operations
         self._leases = leases
         self._charge = charge
-        self._switch = switch
+        self._membership = membership
         self._users = users
 
     # ---- looking ---------------------------------------------------------------------------------------------------
@@ -92,7 +87,15 @@ class Domains:
             volume_id: _dumped(image, volume_id, file)
             for (volume_id, image), file in zip(lies.items(), files, strict=True)
         }
-        return StorageDomainDump(metadata=info, volumes=volumes)
+        dump = StorageDomainDump(metadata=info, volumes=volumes)
+        if full:
+            dump = replace(
+                dump,
+                leases=await self._leases.dump_leases(domain),
+                lockspace=await self._leases.dump_lockspace(domain),
+                xleases=await self._leases.dump_external(domain),
+            )
+        return dump
 
     async def _info(self, domain_id: str) -> StorageDomainInfo:
         domain = await self._repository.refresh(domain_id)
@@ -155,8 +158,8 @@ class Domains:
     ) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
         connection = self._connection(domain_type, type_args)
-        if connection.mount is not None and not await self._repository.stands(connection):
-            raise StorageDomainFSNotMounted(remote=type_args)
+        if not ctx.planning:
+            await self._repository.reach(connection)
         await self._check_new(storagedomain_id, connection)
         block_size = await self._block_size(connection, block_size)
         meta = DomainMeta(
@@ -223,7 +226,7 @@ class Domains:
             pool = self._repository.pool(pool_id)
             if not auto_detach or pool is None or not pool.in_charge or pool.master == domain.id:
                 raise StorageDomainAlreadyAttached(domain=domain.name, pool=pool_id)
-            steps += await self._leave(pool, domain.id)
+            steps += await self._membership.leave(pool, domain.id)
         self._check_users(domain)
         # Nothing is undone: what may be half removed must not come back.
         await ctx.run(
@@ -237,97 +240,6 @@ class Domains:
         for machine in self._users(domain.id):
             raise StorageInUse(domain=domain.name or domain.id, user=f"virtual machine {machine}")
 
-    # ---- in a pool -------------------------------------------------------------------------------------------------
-
-    @handles(storage_domain.attach)
-    async def attach(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
-        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._repository.refresh(storagedomain_id)
-        old = domain.metadata()
-        shared = old.domain_class is StorageDomainImageClass.ISO
-        for other in () if shared else old.pools:
-            if other != storagepool_id:
-                raise StorageDomainAlreadyAttached(domain=domain.name, pool=other)
-        new = domain_meta.attached(old, storagepool_id)
-        again = self._do.write_domain(domain.root, old, pool.id)
-        complete = Step(f"write the leases that {domain.name} lacks", self._do.complete_leases(domain.id))
-        await ctx.run(
-            *([complete] if pool.leases else []),
-            Step(f"attach {domain.name}", self._do.write_domain(domain.root, new, pool.id), again),
-            *await self._stand(pool, {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}),
-            about=storagedomain_id,
-        )
-
-    @handles(storage_domain.detach)
-    async def detach(
-        self,
-        ctx: Context,
-        storagedomain_id: str,
-        storagepool_id: str,
-        master_sd_id: str | None = None,
-        master_version: int = 0,
-        *,
-        force: bool = False,
-    ) -> None:
-        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        if pool.master == storagedomain_id:
-            raise CannotDetachMasterStorageDomain(domain=storagedomain_id)
-        try:
-            domain = await self._member(pool, storagedomain_id)
-        except (StorageDomainDoesNotExist, StorageUnusable):
-            if not force or storagedomain_id not in pool.domains:
-                raise
-            await ctx.run(*await self._leave(pool, storagedomain_id), about=storagedomain_id)
-            return
-        self._check_users(domain)
-        await ctx.run(*await self._leave(pool, domain.id), self._detached(pool, domain), about=storagedomain_id)
-
-    async def _leave(self, pool: PoolRecord, domain_id: str) -> list[Step]:
-        """The pool goes on without the domain."""
-        return await self._stand(pool, {name: status for name, status in pool.domains.items() if name != domain_id})
-
-    def _detached(self, pool: PoolRecord, domain: Domain) -> Step:
-        old = domain.metadata()
-        new = domain_meta.detached(old, pool.id)
-        write = self._do.write_domain
-        return Step(f"detach {domain.name}", write(domain.root, new, pool.id), write(domain.root, old, pool.id))
-
-    @handles(storage_domain.activate)
-    async def activate(self, ctx: Context, storagedomain_id: str, storagepool_id: str) -> None:
-        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._member(pool, storagedomain_id)
-        statuses = {**pool.domains, domain.id: StorageDomainStatus.ACTIVE}
-        steps = await self._stand(pool, statuses)
-        old = domain.metadata()
-        if old.role is StorageDomainRole.MASTER and pool.master != domain.id:  # another was made it while it was away
-            write = self._do.write_domain
-            new = domain_meta.ordinary(old)
-            again = write(domain.root, old, pool.id)
-            steps.append(Step("be the master no more", write(domain.root, new, pool.id), again))
-        await ctx.run(*steps, about=storagedomain_id)
-
-    @handles(storage_domain.deactivate)
-    async def deactivate(
-        self,
-        ctx: Context,
-        storagedomain_id: str,
-        storagepool_id: str,
-        master_sd_id: str | None = None,
-        master_version: int = 0,
-    ) -> None:
-        pool = await self._pool(ctx, storagedomain_id, storagepool_id)
-        domain = await self._member(pool, storagedomain_id)
-        self._check_users(domain)
-        statuses = {**pool.domains, domain.id: StorageDomainStatus.ATTACHED}
-        if pool.master != domain.id:
-            steps = await self._stand(pool, statuses)
-        elif master_sd_id in (None, BLANK, domain.id):
-            raise CannotDetachMasterStorageDomain(domain=domain.name)
-        else:
-            await ctx.hold(f"domain:{master_sd_id}")
-            steps = await self._switch.steps(pool, master_sd_id, master_version, statuses)
-        await ctx.run(*steps, about=storagedomain_id)
-
     @handles(storage_domain.set_description)
     async def set_description(self, ctx: Context, storagedomain_id: str, description: str) -> None:
         await ctx.hold(f"domain:{storagedomain_id}")
@@ -340,37 +252,6 @@ class Domains:
         pool_id = pool.id if pool and old.pools else ""
         write = self._do.write_domain
         await ctx.run(Step("write its metadata", write(domain.root, new, pool_id), write(domain.root, old, pool_id)))
-
-    async def _pool(self, ctx: Context, domain_id: str, pool_id: str) -> PoolRecord:
-        """A pool this host is in charge of, held. Raises StoragePoolUnknown, SpmStatusError."""
-        await ctx.hold(f"pool:{pool_id}", f"domain:{domain_id}")
-        pool = self._repository.connected(pool_id)
-        await self._repository.writable(pool.master)
-        return pool
-
-    async def _member(self, pool: PoolRecord, domain_id: str) -> Domain:
-        domain = await self._repository.usable(domain_id)
-        if domain_id not in pool.domains:
-            raise StorageDomainNotInPool(domain=domain.name, pool=pool.id)
-        return domain
-
-    async def _stand(self, pool: PoolRecord, domains: dict[str, StorageDomainStatus]) -> list[Step]:
-        """How the pool's domains stand from now on: in the master's metadata and on this host."""
-        master = await self._repository.usable(pool.master)
-        old = master.metadata()
-        new = replace(old, pool=replace(old.pool or PoolMeta(), domains=domain_meta.on_disk(domains)))
-        return [
-            Step(
-                "note it in the pool's master",
-                self._do.write_domain(master.root, new, pool.id),
-                self._do.write_domain(master.root, old, pool.id),
-            ),
-            Step(
-                "use the pool as it is now",
-                self._do.connect_pool(replace(pool, domains=domains)),
-                self._do.connect_pool(pool),
-            ),
-        ]
 
 
 def _dumped(image: Image, volume_id: str, file: FileStatus | None) -> VolumeDump:

@@ -79,6 +79,18 @@ def attached(meta: DomainMeta, pool_id: str) -> DomainMeta:
     return meta if pool_id in meta.pools else replace(meta, pools=(*meta.pools, pool_id))
 
 
+def timed_as(meta: DomainMeta, other: DomainMeta) -> DomainMeta:
+    """With another's times of leases: those of a pool's domains are the same."""
+    return replace(
+        meta,
+        lock_policy=other.lock_policy,
+        renewal_s=other.renewal_s,
+        lease_s=other.lease_s,
+        io_timeout_s=other.io_timeout_s,
+        lease_retries=other.lease_retries,
+    )
+
+
 def detached(meta: DomainMeta, pool_id: str) -> DomainMeta:
     """Belonging to the pool no more, and so its master no more."""
     return ordinary(replace(meta, pools=tuple(name for name in meta.pools if name != pool_id)))

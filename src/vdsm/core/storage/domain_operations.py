@@ -149,6 +149,11 @@ class DomainOperations:
         for domain_id in set(old.active() if old else ()) - set(pool.active()):
             await self._leave(domain_id)
 
+    @operation("storage.wait_for_host_id")
+    async def wait_for_host_id(self, domain_id: str, host_id: int) -> None:
+        """Before that nothing there can be worked on. Raises AcquireHostIdFailure."""
+        await self._host_ids.wait(domain_id, host_id)
+
     @operation("storage.disconnect_pool")
     async def disconnect_pool(self, pool_id: str) -> None:
         """Charge is given up by that."""

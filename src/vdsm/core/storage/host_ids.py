@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_storage import AcquireHostIdFailure, LockManagerUnavailable
+from vdsm.contract.storage_words import StorageDomainImageClass
+from vdsm.core import background
 from vdsm.core.ports.leases import Leases, Lockspace
 from vdsm.core.steps import report
 
@@ -71,7 +73,7 @@ class HostIds:
         keeper = self._keepers.get(domain_id)
         if keeper is None:
             keeper = self._keepers[domain_id] = _Keeper(host_id)
-            keeper.work = asyncio.create_task(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
+            keeper.work = background.begin(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
         elif keeper.host_id != host_id:
             raise AcquireHostIdFailure(
                 host_id=host_id, lockspace=domain_id, reason=f"this host is number {keeper.host_id} there"
@@ -123,7 +125,10 @@ class HostIds:
     async def _keep(self, domain_id: str, keeper: _Keeper) -> None:
         while True:
             try:
-                await self._hold(await self._repository.usable(domain_id), keeper)
+                domain = await self._repository.usable(domain_id)
+                if domain.metadata().domain_class is StorageDomainImageClass.ISO:
+                    return  # hosts of several pools may use it, each with numbers of its own: none holds anything there
+                await self._hold(domain, keeper)
                 await self._tell(domain_id, keeper, "it was lost")
             except Problem as problem:
                 await self._tell(domain_id, keeper, str(problem))

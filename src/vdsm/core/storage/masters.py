@@ -75,15 +75,10 @@ class MasterSwitch:
             reason = f"the present master's version is {pool.master_version}, and the next one's must be higher"
             raise StoragePoolWrongMaster(domain=new.name, pool=pool.id, reason=reason)
         master = replace(
-            before,
+            domain_meta.timed_as(before, was),
             role=StorageDomainRole.MASTER,
             master_version=version,
             pool=replace(was.pool or PoolMeta(), domains=domain_meta.on_disk(domains)),
-            lock_policy=was.lock_policy,
-            renewal_s=was.renewal_s,
-            lease_s=was.lease_s,
-            io_timeout_s=was.io_timeout_s,
-            lease_retries=was.lease_retries,
         )
         after = replace(pool, master=new_id, master_version=version, domains=dict(domains))
         write = self._do.write_domain

@@ -18,12 +18,13 @@ from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import StorageDomainDoesNotExist, StorageDomainFSNotMounted
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.host_stats import StorageDomainVitals
+from vdsm.core import background
 from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 
 from . import domain_meta, layout
 from .records import Domain
-from .repository import NO_METADATA, Repository, state_of
+from .repository import NO_METADATA, Repository
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Monitor:
     """`acquired` says whether this host has what it needs in a domain: its host id, where there are leases.
 
     `interval` is between the end of a check and the next; one that takes longer than `patience` hangs. Seconds.
+    `well` is told of each domain that was found well, and when that look began.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Monitor:
         self._patience = patience
         self._clock = clock
         self._watches: dict[str, _Watch] = {}
+        self.well: Callable[[str, float], None] = lambda domain_id, began: None
 
     def open(self) -> None:
         """Watch every domain there is, and from now on those that come."""
@@ -107,8 +110,13 @@ class Monitor:
         watch = self._watches.get(domain_id)
         return watch.space if watch is not None else None
 
+    def unwell(self, path: str) -> bool:
+        """Whether a file is in a domain that cannot be used now."""
+        names = path.split("/")
+        return any(domain.id in names and domain.meta is None for domain in self._repository)
+
     def by_state(self) -> dict[str, int]:
-        return Counter(state_of(domain).value for domain in self._repository)
+        return Counter(domain.state.value for domain in self._repository)
 
     # ---- watching --------------------------------------------------------------------------------------------------
 
@@ -120,7 +128,7 @@ class Monitor:
                 watch.work.cancel()
         for domain_id in there - self._watches.keys():
             watch = self._watches[domain_id] = _Watch(self._clock())
-            watch.work = asyncio.create_task(self._watch(domain_id, watch), name=f"watch storage {domain_id}")
+            watch.work = background.begin(self._watch(domain_id, watch), name=f"watch storage {domain_id}")
 
     async def _watch(self, domain_id: str, watch: _Watch) -> None:
         while True:
@@ -135,7 +143,9 @@ class Monitor:
                 log.exception("looking at storage domain %s", domain_id)
             else:
                 watch.checked = self._clock()
-                if watch.code != _WELL:
+                if watch.code == _WELL:
+                    self.well(domain_id, began)
+                else:
                     watch.delay = watch.checked - began
             await asyncio.sleep(self._interval)
 

@@ -30,7 +30,9 @@ from .image import Images
 from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
+from .lease import ExternalLeaseVerbs, LeaseOperations
 from .masters import Masters, MasterSwitch
+from .membership import Membership
 from .merges import Merges
 from .monitor import Monitor
 from .mountpoints import Mountpoints
@@ -41,6 +43,7 @@ from .reconcile import Reconciler
 from .records import Domain
 from .repository import Repository
 from .sdm import DataJobs
+from .servers import Servers
 from .snapshots import Snapshots
 from .storage import Storage
 from .templates import Templates
@@ -105,8 +108,10 @@ class StorageParts:
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
+        membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(files, repository, catalog, volume_leases)
         copies = Copies(images, jobs, users)
@@ -134,7 +139,8 @@ class StorageParts:
             merges,
             snapshots,
             Checks(files, images, repository, catalog, domain_leases),
-            Domains(files, repository, catalog, domain_operations, domain_leases, charge, switch, users),
+            Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
+            membership,
             IsoFiles(files, repository),
             storage,
             host_storage,
@@ -148,7 +154,9 @@ class StorageParts:
             moves,
             streams,
             Images(repository, catalog, do, reconciler, settings.prepared),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, places, host_ids, users),
+            Servers(repository, domain_operations, places, host_ids, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
@@ -156,6 +164,7 @@ class StorageParts:
             do,
             domain_operations,
             charge,
+            lease_operations,
             backup_operations,
             copies,
             data_jobs,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from vdsm.contract.errors_domains import ImagesNotSupportedError, StorageUnusable
+from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import StorageDomainImageClass, StorageDomainStatus, StorageDomainType
 from vdsm.core.ports.mounts import MountWish
 
@@ -56,6 +57,12 @@ class Domain:
     fault: str = ""
     away: bool = False
     read_only: bool = False
+
+    @property
+    def state(self) -> StorageState:
+        if self.meta is None:
+            return StorageState.UNUSABLE
+        return StorageState.READ_ONLY if self.read_only else StorageState.ACTIVE
 
     @property
     def root(self) -> str:

@@ -197,9 +197,9 @@ class Repository:
         """Tells of it exactly when how it stands, or why, has changed."""
         before = self._domains.get(domain.id)
         self._domains[domain.id] = domain
-        if before is None or (state_of(before), before.fault) != (state_of(domain), domain.fault):
-            state = state_of(domain)
-            self._tell(domain, state.value, domain.fault or (_READ_ONLY if state is StorageState.READ_ONLY else ""))
+        if before is None or (before.state, before.fault) != (domain.state, domain.fault):
+            reason = _READ_ONLY if domain.state is StorageState.READ_ONLY else domain.fault
+            self._tell(domain, domain.state.value, reason)
 
     def _tell(self, domain: Domain, status: str, reason: str = "") -> None:
         event = StorageStatus(storage_id=domain.id, storage_name=domain.name, status=status, reason=reason)
@@ -405,9 +405,3 @@ class Repository:
             target = f"{self._directory}/{self._mountpoints.name(domain.connection)}/{domain_id}"
             await self._files.make_symlink(self._directory, f"{pool.id}/{domain_id}", target)
         await self._files.make_symlink(self._directory, f"{pool.id}/mastersd", pool.master)
-
-
-def state_of(domain: Domain) -> StorageState:
-    if domain.meta is None:
-        return StorageState.UNUSABLE
-    return StorageState.READ_ONLY if domain.read_only else StorageState.ACTIVE

@@ -36,7 +36,7 @@ from .domain_operations import DomainOperations
 from .monitor import Monitor
 from .places import Places
 from .records import Connection, Domain, PoolRecord
-from .repository import Repository, state_of
+from .repository import Repository
 
 _HOST_ID = 1  # of the only host
 _NO_SPACE = Space(total=0, available=0)
@@ -92,7 +92,7 @@ class Storage:
             name=domain.name,
             type=domain.connection.type,
             path=domain.connection.remote,
-            state=state_of(domain),
+            state=domain.state,
             pool=pool.id if pool else BLANK,
             in_charge=pool is not None and pool.in_charge,
             leases=self._leases.used(domain),

@@ -15,6 +15,8 @@ from .drives import Drive, drives
 
 _SHOWN = ("disk", "interface", "graphics", "console", "channel", "video", "rng", "memballoon", "controller", "input")
 
+_RESUME = f"metadata/{xml.ENGINE}vm/{xml.ENGINE}resumeBehavior"
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """A domain document, read once."""
@@ -36,6 +38,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     time_offset: int  # seconds the guest's clock is off UTC
     drives: list[Drive]
     images: dict[str, str]  # a manager's ids of the images, by the disk's name
+    resumes: bool  # whether it goes on by itself when its storage is well again
 
 
 def view(text: str) -> View:
@@ -64,6 +67,7 @@ def view(text: str) -> View:
         time_offset=_time_offset(root),
         drives=drives(root),
         images=_images(root),
+        resumes=(root.findtext(_RESUME) or "").strip() in ("", "auto_resume"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from vdsm.core.locks import Locks
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.ports.images import Images
@@ -20,6 +21,7 @@ from .live_disks import MachinesDisks
 from .merges import Merges
 from .operations import VmOperations
 from .prepared import Prepared
+from .resume import Resumer
 from .spots import Spots
 from .surroundings import Surroundings
 from .table import Table
@@ -45,6 +47,7 @@ class VmParts:
         owner: str,
         directories: Sequence[str],
         prepared: str,
+        locks: Locks,
         unfinished: Callable[[], Iterable[TaskRow]],
     ) -> None:
         repository, catalog, volumes = storage.repository, storage.catalog, storage.volume_operations
@@ -62,6 +65,8 @@ class VmParts:
         self.vms = Vms(hypervisor, table, do, files, owner, surroundings, admission, merges)
         self.disks = VmDisks(hypervisor, table, do, disk_operations, merges, admission, repository, storage.snapshots)
         storage.snapshots.live = MachinesDisks(table, admission, self.disks, merges)
+        self.resumer = Resumer(table, do, locks, storage.monitor.unwell)
+        storage.monitor.well = self.resumer.look
         self.services: list[object] = [self.vms, self.disks]
         self.operations: list[object] = [do, disk_operations, merges]
 
@@ -70,4 +75,5 @@ class VmParts:
         await self.prepared.open()
 
     async def close(self) -> None:
+        await self.resumer.close()
         await self.prepared.close()
