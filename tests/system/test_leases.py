@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +20,10 @@ from harness.until import until
 from vdsm.client import Host
 from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import SpmStatusError
-from vdsm.contract.errors_storage import AcquireLockFailure
+from vdsm.contract.errors_storage import AcquireLockFailure, LeaseIndexUnusable
+from vdsm.contract.events import PoolStatus
+from vdsm.contract.lease import JobMetadata, JobStatus, LeaseMetadataType
+from vdsm.contract.sdm import CopyDataDIVEndpoint, VolumeAttributes
 from vdsm.contract.storage_pool import ConnectionRef, SpmRole, SpmStatus
 from vdsm.contract.storage_words import (
     DiskContentType,
@@ -25,6 +31,8 @@ from vdsm.contract.storage_words import (
     VolumeAllocation,
     VolumeFormat,
 )
+from vdsm.core.ports.leases import Lease
+from vdsm.drivers.sanlock import SanlockLeases
 
 MIB = 1 << 20
 IO_TIMEOUT = 1  # seconds: 10 in life
@@ -86,6 +94,15 @@ class Node:
         with self.daemon.connect() as host:
             return host.storage.check(SD) == []
 
+    def kill_holder(self) -> None:
+        """The process by which the daemon holds its leases."""
+        listed = subprocess.run(
+            ["ps", "-ww", "--ppid", str(self.daemon.process.pid), "-o", "pid=", "-o", "args="],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        (line,) = [line for line in listed.splitlines() if "vdsm.drivers.workers.leases" in line]
+        os.kill(int(line.split()[0]), 9)
+
     def end(self) -> None:
         self.daemon.end()
         self.sanlock.kill()
@@ -126,6 +143,9 @@ def test_one_of_two_hosts_is_in_charge(nodes: tuple[Node, Node]) -> None:
     (line,) = dump(one.shared / SD / f"images/{IMAGE}/{BASE}.lease").splitlines()[1:]
     assert line.split()[1:3] == [SD, BASE]
 
+    _one_of_two_hosts_works_on_a_volume(winner, loser)
+    _a_lease_of_a_job(winner)
+
     # The one in charge dies: its sanlock, which lives, frees what it held.
     winner.daemon.kill()
     until("nobody is in charge", lambda: loser.status().spm_id == -1)
@@ -145,9 +165,67 @@ def test_one_of_two_hosts_is_in_charge(nodes: tuple[Node, Node]) -> None:
     until("it is in charge again", lambda: loser.status().spm_status is SpmRole.SPM)
     assert loser.status().spm_lver == 3
     assert loser.sound()
+
+    # sanlock ends whoever holds a lease that is lost.
+    loser.kill_holder()
+    until("it knows", lambda: loser.status().spm_status is SpmRole.FREE)
+    with pytest.raises(SpmStatusError):
+        loser.create_volume(str(uuid.uuid4()), str(uuid.uuid4()))
     with loser.daemon.connect() as host:
+        told = [record.data for record in host.event.list(types=["Pool_status"]).events]
+        last = told[-1]
+        assert isinstance(last, PoolStatus)
+        assert "its lease was lost" in last.reason
+        host.storage_pool.spm_start(POOL)
         host.storage_pool.spm_stop(POOL)
         host.storage_pool.disconnect(POOL, loser.number, "")
+    assert loser.sound()
+
+
+def _one_of_two_hosts_works_on_a_volume(worker: Node, other: Node) -> None:
+    """The other host has its lease, by its own sanlock: the job is refused and nothing is changed."""
+    held = Lease(lockspace=SD, name=BASE, path=str(other.shared / SD / f"images/{IMAGE}/{BASE}.lease"), offset=0)
+    change = VolumeAttributes(description="changed")
+    before = worker.dump()
+    with worker.daemon.connect() as host:
+
+        async def refused() -> None:
+            leases = SanlockLeases(run_directory=str(other.sanlock.run))
+            await leases.acquire(held, other.number)
+            with pytest.raises(AcquireLockFailure):
+                await asyncio.to_thread(update, str(uuid.uuid4()))
+            await leases.release(held, other.number)
+            await leases.close()
+
+        def update(job: str) -> None:
+            host.sdm.update_volume(job, CopyDataDIVEndpoint(sd_id=SD, img_id=IMAGE, vol_id=BASE), change)
+
+        asyncio.run(refused())
+        assert worker.dump() == before
+        update(str(uuid.uuid4()))
+    assert worker.dump()[BASE].description == "changed"
+
+
+def _a_lease_of_a_job(node: Node) -> None:
+    job = JobMetadata(type=LeaseMetadataType.JOB, job_status=JobStatus.PENDING, generation=0, job_id=OTHER)
+    file = node.shared / SD / "dom_md/xleases"
+    with node.daemon.connect() as host:
+        host.lease.create(SD, OTHER, job)
+        assert [line.split()[:3] for line in dump(file).splitlines()[2:]] == [["03145728", SD, OTHER]]
+        assert host.lease.status(SD, OTHER).metadata == job
+        host.lease.fence(SD, OTHER, job)
+        found = host.lease.status(SD, OTHER)
+        assert found.metadata is not None
+        assert (found.owners, found.metadata.job_status, found.metadata.generation) == ([], JobStatus.FENCED, 1)
+        with file.open("r+b") as index:
+            index.seek(MIB)
+            index.write(bytes(4096))
+        with pytest.raises(LeaseIndexUnusable):
+            host.lease.info(SD, OTHER)
+        host.lease.rebuild_leases(SD)
+        assert host.lease.info(SD, OTHER).offset == 3 * MIB
+        host.lease.delete(SD, OTHER)
+        assert len(dump(file).splitlines()) == 2
 
 
 def _sanlock_reads_it(domain: Path) -> None:

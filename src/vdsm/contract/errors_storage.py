@@ -104,7 +104,10 @@ class ClusterLockInitError(Problem):
 
 class AcquireHostIdFailure(Problem):
     code, status, retryable, text = 661, 503, True, "host id {host_id} in {lockspace} could not be taken: {reason}"
-    hint = "Make sure no other host uses this id; a host that died frees it after some minutes."
+    hint = (
+        "It may take some minutes, more when the host that had it died. Make sure that no other host uses this id, and"
+        " that sanlock's user may read and write the files in the domain's dom_md: sanlock's log has more."
+    )
 
 
 class ReleaseHostIdFailure(Problem):
@@ -163,6 +166,16 @@ class ImageTicketsError(Problem):
 class TicketRefused(Problem):
     code, status, text = 10641, 403, "there is no ticket for {url}: {reason}"
     hint = "Use the path that Image.prepare answers, or the URL that NBD.start_server answers."
+
+
+class RemoteRefused(Problem):
+    code, status, text = 10648, 403, "no image is fetched from or sent to {server}: {reason}"
+    hint = "Name the server in `[transfers] remote_servers` of the configuration: `host` or `host:port`."
+
+
+class RemoteTransferError(Problem):
+    code, status, text = 10649, 502, "the transfer with {server} failed: {reason}"
+    hint = "Try the same request from this host with `curl`; a volume that was being fetched into stays ILLEGAL."
 
 
 class ImageDaemonError(Problem):

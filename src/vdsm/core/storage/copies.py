@@ -47,6 +47,8 @@ class Copies:
         _check_pair(origin, into, bitmaps=bitmaps)
         for machine in self._users(target.volume) if into.meta.role is VolumeRole.LEAF else ():
             raise DiskInUse(disk=into.found.name, vm=machine)
+        for place in (origin, into):  # what is refused is refused before it is marked
+            await self._images.info(place.found.file(place.volume))
         return Step("copy the data", self.copy(source, target, into.meta.generation, bitmaps, legal))
 
     @operation("copy.data")

@@ -49,6 +49,13 @@ class DomainLeases:
         pool = self._repository.pool_of(domain.id)
         return pool.leases if pool is not None else self.needed(domain.connection.type)
 
+    def follow_settings(self) -> None:
+        """When the daemon starts: whether the pools it is connected to have leases may be set otherwise now."""
+        known = {domain.id: domain for domain in self._repository}
+        for pool in self._repository.pools():
+            if (master := known.get(pool.master)) is not None:
+                self._repository.note_leases(pool.id, leases=self.needed(master.connection.type))
+
     async def write(self, root: str, meta: DomainMeta) -> None:
         """Of a domain that is being made, whatever was there. Raises ClusterLockInitError, LockManagerUnavailable."""
         domain_root = f"{root}/{meta.uuid}"

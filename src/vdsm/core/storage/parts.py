@@ -11,6 +11,7 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.remotes import Remotes
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -41,6 +42,7 @@ from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
 from .records import Domain
+from .remote_transfers import RemoteTransfers
 from .repository import Repository
 from .sdm import DataJobs
 from .servers import Servers
@@ -68,6 +70,7 @@ class Settings:
     local_leases: bool = False  # whether local domains have leases too
     monitor_interval_s: float = 10.0  # between two looks at a domain
     monitor_patience_s: float = 10.0  # a look that takes longer hangs
+    remote_servers: Sequence[str] = ()  # those that images may be fetched from and sent to
 
 
 class StorageParts:
@@ -84,6 +87,7 @@ class StorageParts:
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
+        remotes: Remotes,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
@@ -99,7 +103,7 @@ class StorageParts:
         self.charge = charge = Charge(leases, repository, host_ids, journal)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
-        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
+        self.domain_leases = domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
 
         def acquired(domain: Domain) -> bool:
             return not domain_leases.used(domain) or host_ids.joined(domain.id)
@@ -130,6 +134,9 @@ class StorageParts:
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
+        remote = RemoteTransfers(
+            files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
+        )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
@@ -153,6 +160,7 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
             Pools(repository, monitor, domain_operations, domain_leases, charge, users),
@@ -182,12 +190,14 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
         ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
         self.monitor.open()
+        self.domain_leases.follow_settings()
         self.host_ids.open()
         self.charge.open()
         await self._host_storage.open()
@@ -203,8 +213,10 @@ class StorageParts:
         await self.repository.loaded()
 
     async def able(self) -> None:
-        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        """Wait until what the last daemon left can be taken up: this host has its ids and is in charge, or it is known
+        that it does not get them."""
         await self.repository.loaded()
+        await self.host_ids.settled()
         await self.charge.settled()
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from vdsm.contract.sdm import (
 )
 from vdsm.contract.storage_words import BLANK, VolumeFormat, VolumeLegality, VolumeRole
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.steps import Step, operation
 
@@ -51,7 +52,7 @@ class DataJobs:
         legal: bool = True,
     ) -> None:
         origin, target = _address("source", source), _address("destination", destination)
-        await ctx.hold(f"disk:{target.image}")
+        await ctx.hold(f"disk:{target.image}", shared(f"disk:{origin.image}"))
         await self._jobs.find(origin, source.generation)
         step = await self._copies.step(
             origin, target, generation=destination.generation, bitmaps=copy_bitmaps, legal=legal
@@ -85,6 +86,7 @@ class DataJobs:
             raise UnexpectedVolumeState(volume=place.volume, reason="it is not the only one of its image")
         for machine in self._users(vol_info.img_id):
             raise DiskInUse(disk=place.found.name, vm=machine)
+        await self._images.info(place.found.file(place.volume))  # refused before it is marked
         step = Step("free what it does not use", self.sparsify(address_of(vol_info), place.meta.generation))
         await ctx.run(step, about=vol_info.img_id)
 
