@@ -116,6 +116,7 @@ class MemoryHost:
             ),
             lambda object_id: self.machines.admission.users(object_id),
             lambda object_id: self.machines.admission.strangers(object_id),
+            lambda object_id: self.machines.admission.runners(object_id),
         )
         self.repository = self.storage.repository
         machine, links = SimulatedMachine(), SimulatedLinks()

@@ -82,6 +82,7 @@ class House:
             settings,
             lambda object_id: self._vms.admission.users(object_id),
             lambda object_id: self._vms.admission.strangers(object_id),
+            lambda object_id: self._vms.admission.runners(object_id),
         )
         self._vms = VmParts(
             drivers.hypervisor,

@@ -74,7 +74,10 @@ class Settings:
 
 
 class StorageParts:
-    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after."""
+    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after.
+
+    Machines with a disk: `users` all of them, `strangers` those that are foreign, `runners` these and those that run.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class StorageParts:
         settings: Settings,
         users: Users,
         strangers: Users,
+        runners: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -113,16 +117,17 @@ class StorageParts:
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
-        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, runners)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
+        self.snapshots = snapshots = Snapshots(repository, catalog, do, merges, sizes, disks, runners)
         storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
         self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
@@ -139,7 +144,7 @@ class StorageParts:
             data_jobs,
             bitmaps,
             merges,
-            Snapshots(repository, catalog, do, merges, sizes, disks, users),
+            snapshots,
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
             membership,
