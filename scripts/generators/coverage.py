@@ -16,18 +16,14 @@ from vdsm.contract import VERBS
 PUBLISHED = json.loads(Path(__file__).with_name("published.json").read_text())
 
 REFUSED = {
-    "StoragePool.refresh": "the published servers never implemented it",
+    "StoragePool.refresh": "the published servers never implemented it; StoragePool.connect reads a pool anew",
 }
 LATER = {
     "Host": "with the part of the host it is about",
     "VM": "with storage, migration or device hotplug",
-    "StoragePool": "with shared storage",
-    "StorageDomain": "with shared storage",
-    "Volume": "with copies of volumes",
+    "StorageDomain": "with block storage",
     "Image": "with copies of volumes",
-    "SDM": "with copies of volumes",
-    "Lease": "with shared storage",
-    "NBD": "with transfers of images",
+    "SDM": "with block storage",
     "ManagedVolume": "with block storage",
     "LVMVolumeGroup": "with block storage",
     "ISCSIConnection": "with block storage",

@@ -115,6 +115,10 @@ NO_TASK = {"LVMVolumeGroup.create"}  # its `uuid` is the volume group's
 LIFT = {
     "VM.create": {"vmID": ["vmParams", "vmId"]},
     **{
+        f"Lease.{verb}": {"sd_id": ["lease", "sd_id"], "lease_id": ["lease", "lease_id"]}
+        for verb in ("create", "delete", "info", "status", "fence")
+    },
+    **{
         method: {"vmID": ["params", "vmId"]}
         for method in (
             "VM.migrate", "VM.migrationCreate", "VM.hotplugDisk", "VM.hotunplugDisk", "VM.hotplugNic",

@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -142,3 +144,29 @@ async def test_limits_of_processor_memory_and_words(programs: Programs) -> None:
     assert hungry.status == 1
     assert b"memory" in hungry.err
     programs.close()
+
+
+PARENT = """
+import asyncio
+from vdsm.drivers.process import Limits, Programs
+limits = Limits(cpu_s=5, memory_bytes=1 << 28)
+asyncio.run(Programs("test").run(["sh", "-c", "echo $$ > {0}; exec sleep 60"], most=60, limits=limits))
+"""
+
+
+def test_a_program_ends_with_the_daemon_however_that_ends(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    daemon = subprocess.Popen([sys.executable, "-c", PARENT.format(pid)])
+    try:
+        child = until("the program runs", lambda: pid.exists() and pid.read_text().strip())
+    finally:
+        daemon.kill()
+        daemon.wait()
+    until("the program is gone", lambda: not _lives(int(child)))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False

@@ -31,6 +31,7 @@ OWN_WORDS = {
     "name": ("invalid-params", "no-such-object"),  # the shell looks names up
 }
 
+HOME = re.compile(r"^/\S*(?=/data-center/)")  # of one run
 ONLY_SHAPES = ("Host.getStats", "VM.getStats", "Host.getAllVmStats")  # their numbers move by themselves
 
 Door = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -108,7 +109,7 @@ def _steady(value: Any, known: dict[str, str], *, numbers: bool = True) -> Any:
         case str() if not numbers and NUMBER.fullmatch(value):
             return "a number as text"
         case str():
-            return UUID.sub(lambda m: known.setdefault(m[0], f"id{len(known)}"), value)
+            return UUID.sub(lambda m: known.setdefault(m[0], f"id{len(known)}"), HOME.sub("", value))
         case bool() | None:
             return value
         case _:

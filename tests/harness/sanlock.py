@@ -40,6 +40,12 @@ class Sanlock:
         self._log.close()
 
 
+def hasten(ids: Path, lockspace: str) -> None:
+    """Write a lockspace anew that is joined in seconds: whoever joins waits for the timeout that was written there."""
+    words = ["-s", f"{lockspace}:0:{ids.name}:0", "-o", "1"]
+    subprocess.run(["sanlock", "direct", "init", *words], cwd=ids.parent, check=True, capture_output=True)
+
+
 def dump(path: Path) -> str:
     """What sanlock itself reads in a file of leases."""
     return subprocess.run(

@@ -28,6 +28,10 @@ LOCAL = {"domainType": "LOCALFS", "typeArgs": "/storage/vm", "domainClass": "Dat
 NEW_POOL = {"storagepoolID": POOL, "name": "dc1", "masterSdUUID": SD, "masterVersion": 1, "domainList": [SD]}
 HOST = {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}
 OF_VOLUME = {"storagepoolID": POOL, "storagedomainID": SD, "imageID": IMAGE}
+EXPORT = {"storagepoolID": BLANK, "connectionParams": [{"id": NOBODY, "connection": "nas1:/export"}]}
+REMOTE = {"domainType": "NFS", "typeArgs": "nas1:/export", "domainClass": "Data"}
+LEASE = {"sd_id": SD, "lease_id": NOBODY}
+PENDING = {"type": "JOB", "job_status": "PENDING", "generation": 0, "job_id": NOBODY}
 ON_CHILD = {"domainID": SD, "imageID": IMAGE, "volumeID": CHILD}
 ON_IT = f"{SD}/{IMAGE}/{CHILD}"
 TICKET = {"uuid": NOBODY, "size": 4096, "ops": ["read"], "timeout": 300, "inactivity_timeout": 60, "sparse": True}
@@ -63,6 +67,9 @@ TO_TEMPLATE = {
     "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
     "volFormat": "RAW", "preallocate": "SPARSE",
 }  # fmt: skip
+FROM_SERVER = {"url": "http://images.test/a", "headers": {"Authorization": "Bearer x"}}
+MOVED = {"imageID": "22222222-2222-4222-8222-555555555555", "volumeID": "44444444-4444-4444-8444-666666666666"}
+REMOTE_DISK = {**MOVED, "volFormat": "RAW"}
 DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
@@ -261,6 +268,8 @@ SHEET = [
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": CHILD}),
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": VOLUME}, problem="disk-unusable"),
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Image.download", {**OF_VOLUME, "methodArgs": {"url": "http://x.test/a"}}, problem="remote-refused"),
+    Line("Image.upload", {**OF_VOLUME, "methodArgs": {"url": "http://x.test/a"}}, problem="remote-refused"),
     Line("Image.getVolumes", OF_VOLUME),
     Line("StorageDomain.dump", {"sd_id": SD}),
     Line("Storage.check", {"storageID": SD}),
@@ -312,6 +321,11 @@ SHEET = [
     Line("VM.destroy", {"vmID": "{web5}"}),
     Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Image.upload", {**OF_VOLUME, "methodArgs": FROM_SERVER, "volumeID": CHILD}, problem="volume-does-not-exist"),
+    Line("Volume.create", {**NEW, **REMOTE_DISK, "size": 1 << 20}),
+    Line("Image.upload", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
+    Line("Image.download", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"]}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
     Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}, problem="cannot-clone-volume"),
@@ -379,6 +393,29 @@ SHEET = [
     Line("StoragePool.destroy", HOST),
     Line("StorageDomain.format", {"storagedomainID": SD}),
     Line("StoragePool.disconnectStorageServer", {**SERVER, "domainType": "LOCALFS"}),
+    Line("StoragePool.connectStorageServer", {**EXPORT, "domainType": "NFS"}),
+    Line("StorageDomain.create", {"storagedomainID": SD, "name": "shared", **REMOTE}),
+    Line("StoragePool.create", NEW_POOL),
+    Line("StoragePool.connect", {**HOST, **OF_MASTER}),
+    Line("Lease.create", LEASE, problem="spm-status-error"),
+    Line("StoragePool.spmStart", {"storagepoolID": POOL}),
+    Line("StoragePool.getSpmStatus", {"storagepoolID": POOL}),
+    Line("Lease.create", {**LEASE, "metadata": PENDING}),
+    Line("Lease.create", LEASE, problem="lease-exists"),
+    Line("Lease.info", LEASE),
+    Line("Lease.status", LEASE),
+    Line("Lease.status", {**LEASE, "lease_id": VOLUME}, problem="no-such-lease"),
+    Line("Lease.info", {**LEASE, "lease_id": VOLUME}, problem="no-such-lease"),
+    Line("Lease.fence", {**LEASE, "metadata": {**PENDING, "generation": 2}}, problem="generation-mismatch"),
+    Line("Lease.fence", {**LEASE, "metadata": PENDING}),
+    Line("Lease.rebuild_leases", {"sd_id": SD}),
+    Line("StorageDomain.dump", {"sd_id": SD, "full": True}),
+    Line("Lease.delete", LEASE),
+    Line("Lease.delete", LEASE, problem="no-such-lease"),
+    Line("StoragePool.destroy", HOST),
+    Line("Lease.rebuild_leases", {"sd_id": SD}, problem="spm-status-error"),
+    Line("StorageDomain.format", {"storagedomainID": SD}),
+    Line("StoragePool.disconnectStorageServer", {**EXPORT, "domainType": "NFS"}),
     Line("Storage.open", {"path": "/storage/vm"}),
     Line("Disk.delete", {"diskID": "{root1}"}),
     Line("Disk.delete", {"diskID": "{root1}"}, problem="no-such-disk"),

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, NamedTuple
 
 from vdsm.contract import storage, storage_domain, volume
 from vdsm.contract.storage import Finding, StorageSummary
 from vdsm.contract.storage_domain import VolumeDump
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Image
+from vdsm.core.ports.leases import Lease, LeaseState
 from vdsm.core.storage import volume_meta
 from vdsm.core.storage.catalog import Found
+from vdsm.core.storage.domain_leases import lockspace, volume_lease
 from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.tree import CLUSTER
 
 from .memory_host import MemoryHost
@@ -24,6 +27,19 @@ SIZE = 16 * MIB
 
 def new_id() -> str:
     return str(uuid.uuid4())
+
+
+class Stranger(NamedTuple):
+    """Another host, which holds a lease."""
+
+    leases: SimulatedLeases
+    lease: Lease
+
+    async def let_go(self) -> None:
+        await self.leases.release(self.lease, 2)
+
+    async def state(self) -> LeaseState:
+        return await self.leases.state(self.lease)
 
 
 class Volumes:
@@ -89,6 +105,15 @@ class Volumes:
         info = await self.host.disk_images.info(await self.file(image, volume_id))
         assert info.format is DiskFormat.QCOW2
         return sorted(bitmap.name for bitmap in info.bitmaps)
+
+    async def taken(self, image: str, volume_id: str) -> Stranger:
+        """Another host that has the volume's lease, in a domain with leases."""
+        domain = await self.host.repository.usable(self.domain)
+        stranger = SimulatedLeases(self.host.leases.board)
+        await stranger.join(lockspace(domain.directory, domain.metadata()), 2)
+        lease = volume_lease(domain, image, volume_id)
+        await stranger.acquire(lease, 2)
+        return Stranger(stranger, lease)
 
     async def dump(self) -> dict[str, VolumeDump]:
         whole: dict[str, VolumeDump] = (await self.host.call(storage_domain.dump, sd_id=self.domain)).volumes

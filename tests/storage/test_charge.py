@@ -236,6 +236,19 @@ async def test_charge_is_the_lease(one: MemoryHost) -> None:
     assert [event.in_charge for event in await told(one)] == [True, False, True]
 
 
+async def test_a_full_dump_tells_of_leases(spm: MemoryHost, two: MemoryHost) -> None:
+    await two.storage.host_ids.wait(SD, 2)
+    await spm.call(volume.create, **NEW)
+    assert (await spm.call(storage_domain.dump, sd_id=SD)).leases is None
+    dump = await two.call(storage_domain.dump, sd_id=SD, full=True)
+    assert [(row.offset, row.resource, row.own, row.lver) for row in dump.leases] == [
+        (MiB, "SDM", 1, 1),
+        (0, BASE, 0, 0),
+    ]
+    assert [(row.offset, row.own, row.timestamp > 0) for row in dump.lockspace] == [(0, 1, True), (512, 2, True)]
+    assert dump.xleases == {}
+
+
 async def test_two_hosts_and_one_is_in_charge(spm: MemoryHost, two: MemoryHost) -> None:
     assert await status(two) == (SpmRole.FREE, 1, 1)
     before = await two.call(storage_domain.dump, sd_id=SD)
@@ -261,7 +274,7 @@ async def test_a_host_id_of_another_is_waited_for_and_the_waiting_can_be_stopped
     two = await hosts.start(2)
     await connect(two, 1)
     begun = asyncio.create_task(two.call(storage_pool.spm_start, storagepoolID=POOL))
-    await become(lambda: two.tasks.running() == 1)
+    await become(lambda: two.storage.charge.role(two.repository.connected(POOL)) is SpmRole.CONTEND)
     assert await status(two) == (SpmRole.CONTEND, -1, -1)
     (row,) = [row for row in await two.call(task.list_) if row.verb == "StoragePool.spmStart"]
     await two.call(task.stop, taskID=row.id)
@@ -376,6 +389,27 @@ async def test_after_a_crash_the_lease_is_taken_again(hosts: Hosts, spm: MemoryH
     await again.storage.charge.settled()
     assert await status(again) == (SpmRole.SPM, 1, 2)
     await again.call(volume.create, **NEW)
+
+
+async def test_what_was_left_waits_for_the_host_ids(hosts: Hosts, spm: MemoryHost) -> None:
+    await hosts.kill(1)
+    hosts.faults[0].set("join", Fault(delay=0.2, times=1))
+    again = await hosts.start(1)
+    assert not again.storage.host_ids.joined(SD)
+    await again.storage.able()
+    assert again.storage.host_ids.joined(SD)
+    assert await status(again) == (SpmRole.SPM, 1, 2)
+
+
+async def test_a_setting_that_was_changed_counts_from_the_next_start_on(hosts: Hosts, spm: MemoryHost) -> None:
+    await hosts.kill(1)
+    without = await hosts.start(1, local_leases=False)
+    assert not (await without.call(storage_domain.get_info, storagedomainID=SD)).leases
+    assert await status(without) == (SpmRole.SPM, 1, 1)
+    await hosts.kill(1)
+    again = await hosts.start(1)
+    await again.storage.able()
+    assert await status(again) == (SpmRole.SPM, 1, 2)
 
 
 async def test_after_a_crash_another_host_may_be_in_charge(hosts: Hosts, spm: MemoryHost, two: MemoryHost) -> None:

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
+from harness.until import soon
 from harness.volumes import SIZE, Volumes, new_id
+from vdsm.contract import disk, sdm, storage, storage_pool, task, volume
 from vdsm.contract import host as host_verbs
-from vdsm.contract import sdm, storage, storage_pool, volume
-from vdsm.contract.errors import InvalidParams, JobExists
+from vdsm.contract.errors import InvalidParams, JobExists, ObjectBusy, TaskAborted
 from vdsm.contract.errors_domains import (
     CannotCopyVolume,
     DiskInUse,
@@ -22,12 +24,10 @@ from vdsm.contract.errors_domains import (
     SpmStatusError,
     VolumeDoesNotExist,
 )
-from vdsm.contract.errors_storage import AcquireLockFailure, DestinationVolumeTooSmall, NoSpaceLeftOnDomain
+from vdsm.contract.errors_storage import DestinationVolumeTooSmall, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import VolumeLegality
-from vdsm.core.ports.leases import Lease
 from vdsm.core.storage import volume_meta
-from vdsm.core.storage.domain_leases import lockspace
-from vdsm.drivers.simulated.leases import SimulatedLeases
+from vdsm.drivers.simulated.faults import Fault
 
 
 @pytest.fixture
@@ -108,6 +108,7 @@ async def test_what_is_refused_changes_nothing(volumes: Volumes) -> None:
     for wrong, into, problem in (
         (source, source, CannotCopyVolume),
         (good, source, CannotCopyVolume),  # that goes on from another
+        (source, at(image, base), CannotCopyVolume),  # which it goes on from
         (source, at(small_image, small), DestinationVolumeTooSmall),
         (at(small_image, small), good, DiskUnusable),  # not finished
         (source, at(used_image, used), DiskInUse),
@@ -191,32 +192,40 @@ async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes) ->
         await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
 
 
-async def test_with_leases_any_host_works_that_gets_the_volumes(volumes: Volumes) -> None:
+async def test_copies_of_one_source_go_together_and_nobody_changes_it_meanwhile(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.core.locks.PATIENCE", 0.05)
+    host = volumes.host
+    image, (_, top) = await volumes.chain(2)
+    targets = [await volumes.chain(1) for _ in range(2)]
+    host.disk_faults.set("convert", Fault(hang=True))
+    copies = [
+        asyncio.create_task(copy(volumes, volumes.endpoint(image, top), volumes.endpoint(other, target)))
+        for other, (target,) in targets
+    ]
+    await soon("both copy", lambda: host.tasks.running() == 2)
+    with pytest.raises(ObjectBusy):
+        await host.call(disk.merge, diskID=image)
+    host.disk_faults.clear()
+    await asyncio.gather(*copies)
+    await host.call(disk.merge, diskID=image)
+
+
+async def test_a_copy_that_is_stopped_leaves_the_target_illegal(volumes: Volumes) -> None:
+    host = volumes.host
     image, (base,) = await volumes.chain(1)
     other, (target,) = await volumes.chain(1)
-    host = volumes.host
-    lease = Lease(lockspace=volumes.domain, name=target, path=f"{volumes.path(other, target)}.lease", offset=0)
-    await lend(host, volumes.pool, volumes.domain, [lease])
-    stranger = SimulatedLeases(host.leases.board)
-    domain = host.repository.find(volumes.domain)
-    await stranger.join(lockspace(domain.directory, domain.metadata()), 2)
-    await stranger.acquire(lease, 2)
-    before = await volumes.dump()
-    with pytest.raises(AcquireLockFailure, match="host 2 holds it"):
-        await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
-    assert await volumes.dump() == before
-    await stranger.release(lease, 2)
-    await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
-    assert (await host.leases.state(lease)).owners == []
-    assert (await host.leases.state(lease)).version == 2
-
-
-async def lend(host: MemoryHost, pool_id: str, domain: str, leases: list[Lease]) -> None:
-    """Let the pool be one with leases, and this host not in charge of it."""
-    for lease in leases:
-        await host.leases.format_lease(lease)
-    pool = host.repository.connected(pool_id)
-    host.repository.drop_charge(pool_id)
-    await host.repository.connect_pool(replace(pool, leases=True))
-    host.storage.host_ids.join(domain, 1)
-    await host.storage.host_ids.wait(domain, 1)
+    host.disk_faults.set("convert", Fault(hang=True))
+    job = new_id()
+    copying = asyncio.create_task(
+        copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target), job_id=job)
+    )
+    await soon("it copies", lambda: host.tasks.running() == 1)
+    await soon("it is marked", lambda: volumes.meta(other, target).legality is VolumeLegality.ILLEGAL)
+    await host.call(task.stop, taskID=job)
+    with pytest.raises(TaskAborted):
+        await copying
+    (row,) = (await host.call(host_verbs.get_jobs, job_ids=[job])).values()
+    assert row.status == "aborted"
+    assert (volumes.meta(other, target).legality, volumes.meta(other, target).generation) == ("ILLEGAL", 0)

@@ -8,7 +8,6 @@ others start from what it left: one that goes on, and one, late, that goes back.
 from __future__ import annotations
 
 import asyncio
-import copy
 import functools
 import itertools
 import shutil
@@ -18,49 +17,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.dying import Blows, Killed, begin, stop_dead
 from harness.memory_host import MemoryHost
 from harness.volumes import Volumes, new_id
 from vdsm.contract import AnyVerb, disk, image, sdm, storage, storage_pool, task, volume
 from vdsm.contract.storage_words import VolumeStatus
 from vdsm.contract.task import State
-from vdsm.core.run import TaskRow
-from vdsm.drivers.simulated.disks import SimulatedDisks
-from vdsm.drivers.simulated.files import SimulatedFiles
 
-FILE_CHANGES = ("create", "replace", "make_directory", "rename", "remove")
-IMAGE_CHANGES = (
-    "create", "convert", "commit", "rebase", "resize", "amend", "sparsify", "add_bitmap", "remove_bitmap",
-    "merge_bitmap",
-)  # fmt: skip
 OLD, NEW = new_id(), new_id()  # bitmaps
-
-
-class Killed(BaseException):
-    """In the place of SIGKILL: nothing in the daemon may handle it."""
-
-
-class Blows:
-    """Dies at the `at`-th moment after `arm`; 0: never."""
-
-    def __init__(self) -> None:
-        self.at = 0
-        self.passed = 0
-
-    def arm(self, at: int) -> None:
-        self.at, self.passed = at, 0
-
-    def moment(self, row: TaskRow | None = None) -> None:
-        self.passed += 1
-        if self.passed == self.at:
-            raise Killed
-
-    def before(self, method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        @functools.wraps(method)
-        async def wrapped(*args: Any, **kwargs: Any) -> Any:
-            self.moment()
-            return await method(*args, **kwargs)
-
-        return wrapped
 
 
 Calls = list[tuple[AnyVerb, dict[str, Any]]]
@@ -179,22 +143,6 @@ def uncounted(shapes: dict[str, Shape]) -> dict[str, Shape]:
     }
 
 
-async def begin(home: Path, like: MemoryHost | None = None, blows: Blows | None = None) -> MemoryHost:
-    """A daemon on what another left."""
-    tree = copy.deepcopy(like.tree) if like is not None else None
-    host = MemoryHost(home, at_boundary=blows.moment if blows else None, tree=tree)
-    await host.open()
-    return host
-
-
-async def stop_dead(host: MemoryHost) -> None:
-    """What it was doing is as it is on disk."""
-    await host.storage.close()
-    await host.table.close()
-    await host.journal.close()
-    await host.store.close()
-
-
 class Lab:
     """A host as it stands before the calls, to be had as often as wanted."""
 
@@ -266,10 +214,7 @@ async def do(host: MemoryHost, calls: Calls) -> None:
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_a_daemon_dies_at_every_moment(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    blows = Blows()
-    for owner, changes in ((SimulatedFiles, FILE_CHANGES), (SimulatedDisks, IMAGE_CHANGES)):
-        for change in changes:
-            monkeypatch.setattr(owner, change, blows.before(getattr(owner, change)))
+    blows = Blows.of(monkeypatch)
     lab = Lab(tmp_path, blows)
     await lab.prepare(STORIES[name])
     for at in itertools.count(1):

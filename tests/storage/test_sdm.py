@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
 from harness.volumes import Volumes, new_id
-from vdsm.contract import AnyVerb, sdm, storage_pool
+from vdsm.contract import AnyVerb, sdm, storage, storage_pool, volume
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_domains import (
     DiskInUse,
@@ -20,10 +22,12 @@ from vdsm.contract.errors_domains import (
     UnexpectedVolumeState,
     VolumeDoesNotExist,
 )
-from vdsm.contract.errors_storage import AddBitmapError, BitmapDoesNotExist, ImageOperationFailed
+from vdsm.contract.errors_storage import AcquireLockFailure, AddBitmapError, BitmapDoesNotExist, ImageOperationFailed
 from vdsm.contract.storage_words import VolumeLegality, VolumeRole
 from vdsm.core.storage import volume_meta
 from vdsm.drivers.simulated.faults import Fault
+
+THERE = new_id()  # a bitmap
 
 
 @pytest.fixture
@@ -108,6 +112,11 @@ async def test_a_volume_is_sparsified(volumes: Volumes) -> None:
     with pytest.raises(UnexpectedVolumeState):
         await job(volumes, sdm.sparsify_volume, image, name)
     used, (lone,) = await volumes.chain(1)
+    before = await volumes.dump()
+    volumes.host.disk_faults.set("sparsify", Fault(error="no virt-sparsify", times=1))
+    with pytest.raises(ImageOperationFailed):
+        await job(volumes, sdm.sparsify_volume, used, lone)
+    assert await volumes.dump() == before
     await volumes.host.create("a", disks=[{"path": used}])
     with pytest.raises(DiskInUse):
         await job(volumes, sdm.sparsify_volume, used, lone)
@@ -147,17 +156,90 @@ async def test_what_is_refused_of_bitmaps_changes_nothing(volumes: Volumes) -> N
     await job(volumes, sdm.clear_bitmaps, raw_image, raw)
 
 
-async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes) -> None:
-    image, (name,) = await volumes.chain(1, form="COW")
-    await volumes.host.call(storage_pool.spm_stop, storagepoolID=volumes.pool)
-    calls: list[tuple[AnyVerb, dict[str, Any]]] = [
+# ---- who may ---------------------------------------------------------------------------------------------------------
+
+JOBS: dict[str, tuple[AnyVerb, dict[str, Any]]] = {
+    verb.method: (verb, more)
+    for verb, more in (
         (sdm.add_bitmap, {"bitmap": "b"}),
-        (sdm.remove_bitmap, {"bitmap": "b"}),
+        (sdm.remove_bitmap, {"bitmap": THERE}),
         (sdm.clear_bitmaps, {}),
         (sdm.update_volume, {"vol_attr": {}}),
         (sdm.amend_volume, {"qcow2_attr": {}}),
         (sdm.sparsify_volume, {}),
-    ]
-    for verb, more in calls:
-        with pytest.raises(SpmStatusError):
-            await job(volumes, verb, image, name, **more)
+        (sdm.copy_data, {}),
+        (sdm.merge, {}),
+    )
+}
+
+
+async def fit(volumes: Volumes, verb: AnyVerb) -> tuple[str, str, dict[str, Any]]:
+    """A volume that the job works on, and the job's arguments."""
+    image, (name,) = await volumes.chain(1, form="COW", bitmap=THERE)
+    if verb is sdm.copy_data:
+        other, (source,) = await volumes.chain(1)
+        return image, name, {"source": volumes.endpoint(other, source), "destination": volumes.endpoint(image, name)}
+    if verb is sdm.merge:
+        top = await volumes.make(image, parent=name)
+        info = {"sd_id": volumes.domain, "img_id": image, "base_id": name, "top_id": top}
+        await volumes.host.call(storage_pool.prepare_merge, storagepoolID=volumes.pool, subchainInfo=info)
+        return image, name, {"subchain_info": info}
+    return image, name, {"vol_info": volumes.endpoint(image, name)}
+
+
+@pytest.mark.parametrize("method", JOBS)
+async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes, method: str) -> None:
+    verb, more = JOBS[method]
+    *_, params = await fit(volumes, verb)
+    await volumes.host.call(storage_pool.spm_stop, storagepoolID=volumes.pool)
+    before = await volumes.dump()
+    with pytest.raises(SpmStatusError):
+        await volumes.host.call(verb, job_id=new_id(), **params, **more)
+    assert await volumes.dump() == before
+
+
+@pytest.fixture
+async def leased() -> AsyncIterator[Volumes]:
+    """In a domain with leases."""
+    host = MemoryHost(None, local_leases=True)
+    await host.open()
+    await host.call(storage.init, path="/storage/vm")
+    yield await Volumes.of(host)
+    await host.close()
+
+
+@pytest.mark.parametrize("method", JOBS)
+async def test_with_leases_any_host_works_that_gets_the_volumes(leased: Volumes, method: str) -> None:
+    volumes, (verb, more) = leased, JOBS[method]
+    image, name, params = await fit(volumes, verb)
+    repository = volumes.host.repository
+    await repository.connect_pool(replace(repository.connected(volumes.pool), in_charge=False))
+    stranger = await volumes.taken(image, name)
+    before = await volumes.dump()
+    with pytest.raises(AcquireLockFailure, match="holds it"):
+        await volumes.host.call(verb, job_id=new_id(), **params, **more)
+    assert await volumes.dump() == before
+    version = (await stranger.state()).version
+    await stranger.let_go()
+    await volumes.host.call(verb, job_id=new_id(), **params, **more)
+    state = await stranger.state()
+    assert state.version > version, "it was taken"
+    assert state.owners == [], "and let go"
+    assert volumes.meta(image, name).generation == 1
+
+
+async def test_a_job_on_a_template_is_seen_by_those_that_go_on_from_it(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW")
+    await job(volumes, sdm.update_volume, image, name, vol_attr={"type": "SHARED"})
+    other = new_id()
+    await volumes.host.call(
+        volume.create, volumeID=new_id(), storagepoolID=volumes.pool, storagedomainID=volumes.domain, imageID=other,
+        size=16 << 20, volFormat="COW", preallocate="SPARSE", diskType="DATA", desc="d", srcImgUUID=image,
+        srcVolUUID=name,
+    )  # fmt: skip
+    await job(volumes, sdm.update_volume, image, name, vol_attr={"description": "golden"})
+    await job(volumes, sdm.add_bitmap, image, name, bitmap="b")
+    for home in (image, other):
+        meta = volumes.meta(home, name)
+        assert (meta.description, meta.generation) == ("golden", 3)
+    assert await volumes.check() == []

@@ -15,7 +15,8 @@ from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
-from vdsm.contract.image import ImageMoveOperation, PreparedImageInfo, SyncType
+from vdsm.contract.image import HttpTransfer, ImageMoveOperation, PreparedImageInfo, SyncType
+from vdsm.contract.lease import ExternalLeaseStatus, JobMetadata, LeaseInfo
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
 from vdsm.contract.sdm import CopyDataDIVEndpoint, CopyDataEndpoint, Qcow2Attributes, SubchainInfo, VolumeAttributes
@@ -298,6 +299,30 @@ class ImageNoun:
         *,
         task_id: str | None = ...,
     ) -> Stream: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> None: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> None: ...
+
+class LeaseNoun:
+    def create(self, sd_id: str, lease_id: str, metadata: JobMetadata | None = ...) -> None: ...
+    def delete(self, sd_id: str, lease_id: str) -> None: ...
+    def rebuild_leases(self, sd_id: str) -> None: ...
+    def info(self, sd_id: str, lease_id: str) -> LeaseInfo: ...
+    def status(self, sd_id: str, lease_id: str) -> ExternalLeaseStatus: ...
+    def fence(self, sd_id: str, lease_id: str, metadata: JobMetadata) -> None: ...
 
 class NbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> str: ...
@@ -509,6 +534,8 @@ class Nouns:
     @property
     def image(self) -> ImageNoun: ...
     @property
+    def lease(self) -> LeaseNoun: ...
+    @property
     def nbd(self) -> NbdNoun: ...
     @property
     def storage_domain(self) -> Storage_domainNoun: ...
@@ -687,6 +714,28 @@ class PlanImageNoun:
     def sync_data(
         self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> Plan: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Plan: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Plan: ...
+
+class PlanLeaseNoun:
+    def create(self, sd_id: str, lease_id: str, metadata: JobMetadata | None = ...) -> Plan: ...
+    def delete(self, sd_id: str, lease_id: str) -> Plan: ...
+    def rebuild_leases(self, sd_id: str) -> Plan: ...
+    def fence(self, sd_id: str, lease_id: str, metadata: JobMetadata) -> Plan: ...
 
 class PlanNbdNoun:
     def start_server(self, server_id: str, config: NBDServerConfig) -> Plan: ...
@@ -860,6 +909,8 @@ class PlanNouns:
     @property
     def image(self) -> PlanImageNoun: ...
     @property
+    def lease(self) -> PlanLeaseNoun: ...
+    @property
     def nbd(self) -> PlanNbdNoun: ...
     @property
     def storage_domain(self) -> PlanStorage_domainNoun: ...
@@ -997,6 +1048,27 @@ class OutcomeImageNoun:
     def sync_data(
         self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> Outcome[None]: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Outcome[None]: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Outcome[None]: ...
+
+class OutcomeLeaseNoun:
+    def create(self, sd_id: str, lease_id: str, metadata: JobMetadata | None = ...) -> Outcome[None]: ...
+    def delete(self, sd_id: str, lease_id: str) -> Outcome[None]: ...
+    def rebuild_leases(self, sd_id: str) -> Outcome[None]: ...
 
 class OutcomeStorage_domainNoun:
     def create(
@@ -1130,6 +1202,8 @@ class OutcomeNouns:
     def storage_pool(self) -> OutcomeStorage_poolNoun: ...
     @property
     def image(self) -> OutcomeImageNoun: ...
+    @property
+    def lease(self) -> OutcomeLeaseNoun: ...
     @property
     def storage_domain(self) -> OutcomeStorage_domainNoun: ...
     @property

@@ -38,6 +38,11 @@ class WhichStorage(Problem):
     hint = "Make the first one with `vdsmsh storage init DIRECTORY`, or name the one you mean with `--storage`."
 
 
+class DomainWithoutLeases(Problem):
+    code, status, text = 10705, 409, "storage domain {domain} is used without leases"
+    hint = "Mounted storage has them always; local directories with `[storage] local_leases` in the configuration."
+
+
 class StorageInUse(Problem):
     code, status, text = 10704, 409, "storage domain {domain} is in use by {user}"
     hint = "Shut the machines down that have disks there, or detach those."
@@ -248,8 +253,13 @@ class VolumeResizeValueError(Problem):
 
 
 class GenerationMismatch(Problem):
-    code, status, text = 911, 409, "volume {volume} is of generation {found}, not {stated}"
-    hint = "Another job has finished on it since: look at Volume.getInfo before you ask again."
+    code, status, text = 911, 409, "volume or lease {volume} is of generation {found}, not {stated}"
+    hint = "Another job has finished on it since: look at Volume.getInfo, or Lease.status, before you ask again."
+
+
+class JobStatusMismatch(Problem):
+    code, status, text = 912, 409, "there is no such pending job at lease {lease}: what is there is {found}"
+    hint = "`vdsmsh lease status` shows it. A job that has ended need not be fenced."
 
 
 class CannotCopyVolume(Problem):

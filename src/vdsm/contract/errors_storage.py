@@ -104,7 +104,10 @@ class ClusterLockInitError(Problem):
 
 class AcquireHostIdFailure(Problem):
     code, status, retryable, text = 661, 503, True, "host id {host_id} in {lockspace} could not be taken: {reason}"
-    hint = "Make sure no other host uses this id; a host that died frees it after some minutes."
+    hint = (
+        "It may take some minutes, more when the host that had it died. Make sure that no other host uses this id, and"
+        " that sanlock's user may read and write the files in the domain's dom_md: sanlock's log has more."
+    )
 
 
 class ReleaseHostIdFailure(Problem):
@@ -132,6 +135,26 @@ class SanlockInquireError(Problem):
     hint = "Check that the file is there and holds leases: `sanlock direct dump FILE`."
 
 
+class NoSuchLease(Problem):
+    code, status, text = 936, 404, "there is no lease {lease} in storage domain {domain}"
+    hint = "Check the ids; Lease.rebuild_leases finds leases that the domain's index does not name."
+
+
+class LeaseExists(Problem):
+    code, status, text = 10632, 409, "there is a lease {lease} already"
+    hint = "Use it, or another id."
+
+
+class LeaseIndexUnusable(Problem):
+    code, status, text = 10633, 409, "the index of leases in storage domain {domain} cannot be used: {reason}"
+    hint = "Build it anew from the leases themselves: Lease.rebuild_leases."
+
+
+class LeaseIndexFull(Problem):
+    code, status, text = 10634, 409, "storage domain {domain} has {count} leases, and room for no more"
+    hint = "Delete some that nothing uses, or use another domain."
+
+
 # ---- transfers -------------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +166,16 @@ class ImageTicketsError(Problem):
 class TicketRefused(Problem):
     code, status, text = 10641, 403, "there is no ticket for {url}: {reason}"
     hint = "Use the path that Image.prepare answers, or the URL that NBD.start_server answers."
+
+
+class RemoteRefused(Problem):
+    code, status, text = 10648, 403, "no image is fetched from or sent to {server}: {reason}"
+    hint = "Name the server in `[transfers] remote_servers` of the configuration: `host` or `host:port`."
+
+
+class RemoteTransferError(Problem):
+    code, status, text = 10649, 502, "the transfer with {server} failed: {reason}"
+    hint = "Try the same request from this host with `curl`; a volume that was being fetched into stays ILLEGAL."
 
 
 class ImageDaemonError(Problem):

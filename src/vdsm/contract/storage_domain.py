@@ -102,11 +102,34 @@ class VolumeDump(Output, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int | None = None
 
 
-class StorageDomainDump(Output, frozen=True, kw_only=True):
-    """A domain with all its volumes."""
+class LeaseDump(Output, frozen=True, kw_only=True, omit_defaults=True):
+    """A record of sanlock's: a lease, or, in the lockspace, a host id that was taken once."""
+
+    offset: Bytes  # in its file
+    lockspace: str
+    resource: str  # the lease's name; of a host id the host's
+    timestamp: int  # of the owner's clock; 0: it is free
+    own: int  # host id of the owner, or of the last one
+    gen: int  # how often that host had taken its id
+    lver: int | None = None  # how often the lease was taken
+
+
+class XleaseDump(Output, frozen=True, kw_only=True):
+    """An external lease as the index names it."""
+
+    offset: Bytes
+    updating: bool  # whoever began to change it did not finish
+
+
+class StorageDomainDump(Output, frozen=True, kw_only=True, omit_defaults=True):
+    """A domain with all its volumes; in full also its leases: the one of who is in charge, and the volumes', each at
+    the beginning of its own file."""
 
     metadata: StorageDomainInfo
     volumes: dict[VolumeId, VolumeDump]
+    leases: list[LeaseDump] | None = None
+    lockspace: list[LeaseDump] | None = None
+    xleases: dict[str, XleaseDump] | None = None
 
 
 @verb(

@@ -119,12 +119,14 @@ class _Child:
 
     def _start(self) -> subprocess.Popen[bytes] | None:
         limits = self._limits
-        limited = ["prlimit", f"--cpu={limits.cpu_s}", f"--as={limits.memory_bytes}", "--core=0", "--", *self._argv]
+        # However the daemon dies, what it had begun ends with it (with this thread, which waits for the child): the
+        # next one does it anew, on the same files.
+        bound = ["setpriv", "--pdeathsig", "KILL", "prlimit", f"--cpu={limits.cpu_s}", f"--as={limits.memory_bytes}"]
         with self._mutex:
             if self._unwanted:
                 return None
             child = subprocess.Popen(
-                limited,
+                [*bound, "--core=0", "--", *self._argv],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

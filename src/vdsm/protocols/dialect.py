@@ -191,6 +191,8 @@ def _lift(verb: PublishedVerb, given: dict[str, Any]) -> None:
             inside = dict(inside)
             said = inside.pop(member)
             given[struct] = inside
+            if not inside:
+                del given[struct]
             if given.get(name) is None:
                 given[name] = said
 

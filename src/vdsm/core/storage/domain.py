@@ -87,7 +87,15 @@ class Domains:
             volume_id: _dumped(image, volume_id, file)
             for (volume_id, image), file in zip(lies.items(), files, strict=True)
         }
-        return StorageDomainDump(metadata=info, volumes=volumes)
+        dump = StorageDomainDump(metadata=info, volumes=volumes)
+        if full:
+            dump = replace(
+                dump,
+                leases=await self._leases.dump_leases(domain),
+                lockspace=await self._leases.dump_lockspace(domain),
+                xleases=await self._leases.dump_external(domain),
+            )
+        return dump
 
     async def _info(self, domain_id: str) -> StorageDomainInfo:
         domain = await self._repository.refresh(domain_id)

@@ -7,11 +7,13 @@ A domain without leases has them too where sanlock is installed, so that hosts w
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterator
 
 from vdsm.contract.errors_storage import ClusterLockInitError, FileMissing, LockManagerUnavailable
+from vdsm.contract.storage_domain import LeaseDump, XleaseDump
 from vdsm.contract.storage_words import StorageDomainType
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases, Lockspace
@@ -19,6 +21,7 @@ from vdsm.core.ports.leases import Lease, Leases, Lockspace
 from . import external_leases, layout, lease_areas
 from .domain_meta import DomainMeta
 from .external_leases import ExternalLeases
+from .lease_areas import LeaseRecord
 from .lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
@@ -45,6 +48,13 @@ class DomainLeases:
         """Whether this host uses those of a domain, as its pool says."""
         pool = self._repository.pool_of(domain.id)
         return pool.leases if pool is not None else self.needed(domain.connection.type)
+
+    def follow_settings(self) -> None:
+        """When the daemon starts: whether the pools it is connected to have leases may be set otherwise now."""
+        known = {domain.id: domain for domain in self._repository}
+        for pool in self._repository.pools():
+            if (master := known.get(pool.master)) is not None:
+                self._repository.note_leases(pool.id, leases=self.needed(master.connection.type))
 
     async def write(self, root: str, meta: DomainMeta) -> None:
         """Of a domain that is being made, whatever was there. Raises ClusterLockInitError, LockManagerUnavailable."""
@@ -133,6 +143,45 @@ class DomainLeases:
         data = await self._files.read_at(domain.root, path, offset, external_leases.INDEX_BYTES)
         return external_leases.decode(data, alignment)
 
+    async def dump_lockspace(self, domain: Domain) -> list[LeaseDump]:
+        """Who has, or had, which host id, as far as it can be read."""
+        meta = domain.metadata()
+        try:
+            data = await self._files.read_at(domain.root, domain.path(layout.LOCKSPACE), 0, meta.alignment)
+        except FileMissing:
+            return []
+        found = lease_areas.host_ids(data, meta.block_size)
+        return [_dumped(record, (record.owner - 1) * meta.block_size, version=False) for record in found]
+
+    async def dump_leases(self, domain: Domain) -> list[LeaseDump]:
+        """Of who is in charge, and the volumes'."""
+        offset = domain.metadata().alignment
+        found = {}
+        with contextlib.suppress(FileMissing):
+            found[layout.LEASES] = await self._read(domain, layout.LEASES, offset)
+        found |= await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.LEASE)
+        leases = []
+        for inside, data in found.items():
+            with contextlib.suppress(Malformed):
+                if (record := lease_areas.lease(data)) is not None:
+                    leases.append(_dumped(record, offset if inside == layout.LEASES else 0))
+        return leases
+
+    async def dump_external(self, domain: Domain) -> dict[str, XleaseDump]:
+        """What the index names, as far as it can be read."""
+        try:
+            index = await self.index(domain)
+        except (FileMissing, Malformed):
+            return {}
+        alignment = domain.metadata().alignment
+        return {
+            name: XleaseDump(
+                offset=external_leases.lease_offset(number, alignment),
+                updating=index.updating or name in index.changing,
+            )
+            for name, number in index.records.items()
+        }
+
     async def faults_of_volumes(self, domain: Domain) -> list[tuple[str, str]]:
         """Their leases that are missing or damaged. Where there is no file nothing is said."""
         found: list[tuple[str, str]] = []
@@ -148,6 +197,18 @@ class DomainLeases:
             if record is None or (record.lockspace, record.resource) != (domain.id, name):
                 found.append((inside, "it holds no lease of this volume"))
         return found
+
+
+def _dumped(record: LeaseRecord, offset: int, *, version: bool = True) -> LeaseDump:
+    return LeaseDump(
+        offset=offset,
+        lockspace=record.lockspace,
+        resource=record.resource,
+        timestamp=record.time,
+        own=record.owner,
+        gen=record.generation,
+        lver=record.version if version else None,
+    )
 
 
 def _areas(meta: DomainMeta) -> Iterator[tuple[str, int, str]]:

@@ -13,6 +13,7 @@ from vdsm.contract.errors import Problem
 from vdsm.contract.errors_domains import StorageDomainNotEmpty
 from vdsm.contract.errors_storage import FileExists, FileMissing
 from vdsm.contract.storage_words import StorageDomainImageClass
+from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
@@ -28,6 +29,7 @@ from .repository import Repository
 log = logging.getLogger(__name__)
 
 _DIRECTORIES = ("dom_md", layout.IMAGES, layout.MASTER_TASKS, layout.MASTER_VMS)
+_LEAVE_S = 30.0  # sanlock goes on where the storage takes longer to say that it is gone
 _FILES = {
     layout.LOCKSPACE: 0,
     layout.LEASES: 0,
@@ -166,6 +168,7 @@ class DomainOperations:
 
     async def _leave(self, domain_id: str) -> None:
         try:
-            await self._host_ids.leave(domain_id)
+            with within(_LEAVE_S):
+                await self._host_ids.leave(domain_id)
         except Problem as problem:  # whoever holds it keeps others from nothing but this host's own number
             log.warning("this host keeps its id in storage domain %s: %s", domain_id, problem)

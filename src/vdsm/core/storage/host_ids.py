@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # between two looks whether sanlock still has it
 PATIENCE_S = 180.0  # for one to be taken, as published
+_UNTRIED = "it was not tried yet"
 
 
 @dataclass(slots=True)
@@ -34,7 +35,7 @@ class _Keeper:
     work: asyncio.Task[None] | None = None
     space: Lockspace | None = None  # where it may be taken
     joined: bool = False
-    reason: str = "it was not tried yet"
+    reason: str = _UNTRIED
     doubt: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -53,6 +54,12 @@ class HostIds:
         for pool in self._repository.pools():
             if pool.leases:
                 self.join_all(pool)
+
+    async def settled(self) -> None:
+        """Wait until each was tried once; sanlock may have some still, of the daemon before."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S), self._changed:
+                await self._changed.wait_for(lambda: all(k.reason != _UNTRIED for k in self._keepers.values()))
 
     async def close(self) -> None:
         works = [keeper.work for keeper in self._keepers.values() if keeper.work is not None]

@@ -7,6 +7,7 @@ Measured with sanlock 3.8: records it wrote, and where a value it was given came
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import msgspec
@@ -17,6 +18,7 @@ RECORD_BYTES = 512
 VALUE_BYTES = 512
 _HOST_ID, _LEASE, _CLEARED = 0x12212010, 0x06152010, 0x11282016
 _RECORD = struct.Struct("<IIII5Q48s48sQ8xI2xH")
+_GENERATION = range(40, 48)
 _SUMMED = 168  # bytes before the checksum
 _BEFORE_HOSTS = 2  # sectors of a lease: its record, and requests
 
@@ -37,6 +39,17 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
 def host_id(data: bytes) -> LeaseRecord | None:
     """Of `ids`; None where nothing was written. Raises Malformed."""
     return _decode(data, _HOST_ID)
+
+
+def host_ids(data: bytes, sector: int) -> list[LeaseRecord]:
+    """Of a whole `ids`: those that some host has taken, now or before. What is damaged is left out."""
+    found = []
+    for start in range(0, len(data) - RECORD_BYTES + 1, sector):
+        if any(data[start + _GENERATION.start : start + _GENERATION.stop]):
+            with contextlib.suppress(Malformed):
+                if (record := _decode(data[start : start + RECORD_BYTES], _HOST_ID)) is not None:
+                    found.append(record)
+    return found
 
 
 def lease(data: bytes) -> LeaseRecord | None:

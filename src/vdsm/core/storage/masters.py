@@ -91,7 +91,7 @@ class MasterSwitch:
                 write(old.root, domain_meta.ordinary(was), pool.id),
                 write(old.root, was, pool.id),
             ),
-            Step(f"remove what {old.name} kept", self._backups.clear(old.id)),
+            Step(f"remove what {old.name} kept", self._backups.clear(old.id), self._backups.copy(new.id, old.id)),
         ]
 
 

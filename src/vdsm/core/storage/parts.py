@@ -11,6 +11,7 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.remotes import Remotes
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -30,6 +31,7 @@ from .image import Images
 from .image_moves import ImageMoves
 from .image_streams import ImageStreams
 from .iso import IsoFiles
+from .lease import ExternalLeaseVerbs, LeaseOperations
 from .masters import Masters, MasterSwitch
 from .membership import Membership
 from .merges import Merges
@@ -40,6 +42,7 @@ from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
 from .records import Domain
+from .remote_transfers import RemoteTransfers
 from .repository import Repository
 from .sdm import DataJobs
 from .servers import Servers
@@ -67,10 +70,14 @@ class Settings:
     local_leases: bool = False  # whether local domains have leases too
     monitor_interval_s: float = 10.0  # between two looks at a domain
     monitor_patience_s: float = 10.0  # a look that takes longer hangs
+    remote_servers: Sequence[str] = ()  # those that images may be fetched from and sent to
 
 
 class StorageParts:
-    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after."""
+    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after.
+
+    Machines with a disk: `users` all of them, `strangers` those that are foreign, `runners` these and those that run.
+    """
 
     def __init__(
         self,
@@ -80,11 +87,13 @@ class StorageParts:
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
+        remotes: Remotes,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
         users: Users,
         strangers: Users,
+        runners: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -94,7 +103,7 @@ class StorageParts:
         self.charge = charge = Charge(leases, repository, host_ids, journal)
         self.volume_leases = volume_leases = VolumeLeases(files, leases, repository, host_ids)
         leases.watch(self._lost)
-        domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
+        self.domain_leases = domain_leases = DomainLeases(files, leases, repository, local=settings.local_leases)
 
         def acquired(domain: Domain) -> bool:
             return not domain_leases.used(domain) or host_ids.joined(domain.id)
@@ -103,26 +112,31 @@ class StorageParts:
             files, repository, acquired, settings.monitor_interval_s, settings.monitor_patience_s
         )
         domain_operations = DomainOperations(files, repository, domain_leases, host_ids, charge)
+        lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
-        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, runners)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
+        self.snapshots = snapshots = Snapshots(repository, catalog, do, merges, sizes, disks, runners)
         storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
         self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
+        remote = RemoteTransfers(
+            files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
+        )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
@@ -130,7 +144,7 @@ class StorageParts:
             data_jobs,
             bitmaps,
             merges,
-            Snapshots(repository, catalog, do, merges, sizes, disks, users),
+            snapshots,
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
             membership,
@@ -146,9 +160,11 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
             Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
         ]
@@ -156,6 +172,7 @@ class StorageParts:
             do,
             domain_operations,
             charge,
+            lease_operations,
             backup_operations,
             copies,
             data_jobs,
@@ -173,12 +190,14 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
         ]
 
     async def open(self) -> None:
         """Raises StateUnavailable."""
         await self.repository.open()
         self.monitor.open()
+        self.domain_leases.follow_settings()
         self.host_ids.open()
         self.charge.open()
         await self._host_storage.open()
@@ -194,8 +213,10 @@ class StorageParts:
         await self.repository.loaded()
 
     async def able(self) -> None:
-        """Wait until what the last daemon left can be taken up: it is known of which pools this host is in charge."""
+        """Wait until what the last daemon left can be taken up: this host has its ids and is in charge, or it is known
+        that it does not get them."""
         await self.repository.loaded()
+        await self.host_ids.settled()
         await self.charge.settled()
 
     async def close(self) -> None:

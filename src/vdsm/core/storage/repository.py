@@ -369,14 +369,17 @@ class Repository:
         self._pools[pool.id] = pool
 
     async def disconnect_pool(self, pool_id: str) -> None:
-        """Never connected is fine."""
-        self._pools.pop(pool_id, None)
-        await self._log.delete(_POOL, pool_id)
+        """Never connected is fine. The links go first: of a pool that is not known nobody would remove them."""
         await self._files.remove(self._directory, pool_id)
+        await self._log.delete(_POOL, pool_id)
+        self._pools.pop(pool_id, None)
 
     def writing(self, pool_id: str) -> int:
         """How many operations write to a pool."""
         return sum(not work.over for work in self._writing.get(pool_id, ()))
+
+    def note_leases(self, pool_id: str, *, leases: bool) -> None:
+        self._pools[pool_id] = replace(self.connected(pool_id), leases=leases)
 
     async def take_charge(self, pool_id: str, lver: int) -> None:
         self._pools[pool_id] = replace(self.connected(pool_id), in_charge=True, lver=lver)
