@@ -48,6 +48,7 @@ async def in_process(prefix: str) -> AsyncIterator[Door]:
 def daemon(tmp_path: Path, prefix: str, rabbitmq: RabbitMQ) -> Any:
     made = Daemon(tmp_path, prefix, uri="test:///default", config=bus_table(tmp_path, rabbitmq, prefix))
     config = made.file.read_text().replace(f'["{made.images}"]', '["/images"]')
+    config += '[transfers]\nremote_servers = ["images.test"]\n'
     made.file.write_text(config.replace(f'["{made.storage}"]', '["/storage"]\nprepared = "/run/vdsm/storage"'))
     made.start("--simulate", "0")
     yield made

@@ -10,10 +10,19 @@ import pytest
 
 from harness.memory_host import ADMIN, MemoryHost
 from vdsm.contract import task, vm
-from vdsm.contract.errors import ObjectBusy, PlanNotOffered, TaskAborted, TaskFinished, TaskNotRevertible, UnknownTask
+from vdsm.contract.errors import (
+    InternalError,
+    ObjectBusy,
+    PlanNotOffered,
+    TaskAborted,
+    TaskFinished,
+    TaskNotRevertible,
+    UnknownTask,
+)
 from vdsm.contract.events import EventFilter, EventRecord, TaskStatus
 from vdsm.contract.task import State, StepState, TaskRecord
 from vdsm.contract.vm_info import VmInfo
+from vdsm.core import task as core_task
 from vdsm.core.run import TaskRow
 from vdsm.core.steps import Op, Operations, Step, operation
 from vdsm.core.task import Boundary
@@ -184,6 +193,19 @@ class Service:
     async def note(self, text: str, number: int, names: list[str]) -> int:
         self.seen.append((text, number, names))
         return number
+
+
+async def test_many_tasks_that_end_at_once_forget_the_old_ones(
+    host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core_task, "KEPT", 3)
+    await asyncio.gather(*(host.create(f"web{number}", guestAgent=False) for number in range(30)))
+    first, *_ = rows = await host.call(task.list_)
+    assert len(rows) == 3
+    cleared = await asyncio.gather(
+        *(host.outcome(task.clear, taskID=first.id) for _ in range(3)), return_exceptions=True
+    )
+    assert not [one for one in cleared if isinstance(one, InternalError)]
 
 
 async def test_an_operation_survives_the_disk() -> None:

@@ -50,7 +50,7 @@ async def test_mount_and_unmount_twice(lab: Lab) -> None:
         await lab.mounts.mount(lab.wish)
     (there,) = [one for one in await lab.mounts.list() if one.target == lab.wish.target]
     assert there.type == "ext4"
-    assert {"nosuid", "nodev", "noexec", "noatime"} <= set(there.options)
+    assert {"nosuid", "nodev", "noexec", "nosymfollow", "noatime"} <= set(there.options)
     for _ in range(2):
         await lab.mounts.unmount(lab.wish)
     assert lab.wish.target not in [one.target for one in await lab.mounts.list()]

@@ -36,6 +36,7 @@ from vdsm.drivers.simulated.images import SimulatedImages
 from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.mounts import SimulatedMounts
+from vdsm.drivers.simulated.remotes import SimulatedRemotes
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 from vdsm.state.store import Retention, Store
@@ -93,6 +94,7 @@ class MemoryHost:
         self.disk_faults = Faults()
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
+        self.remotes = SimulatedRemotes()
         self.storage = StorageParts(
             disk_files,
             disk_images,
@@ -100,6 +102,7 @@ class MemoryHost:
             self.leases,
             SimulatedServers(disk_images),
             SimulatedTransfers(),
+            self.remotes,
             self.store.storage,
             self.journal,
             Settings(
@@ -109,9 +112,11 @@ class MemoryHost:
                 local_leases=local_leases,
                 monitor_interval_s=monitor_s,
                 monitor_patience_s=10 * monitor_s,
+                remote_servers=["images.test"],
             ),
             lambda object_id: self.machines.admission.users(object_id),
             lambda object_id: self.machines.admission.strangers(object_id),
+            lambda object_id: self.machines.admission.runners(object_id),
         )
         self.repository = self.storage.repository
         machine, links = SimulatedMachine(), SimulatedLinks()

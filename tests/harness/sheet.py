@@ -67,6 +67,9 @@ TO_TEMPLATE = {
     "dstSdUUID": SD, "dstImgUUID": TEMPLATE, "dstVolUUID": TEMPLATE, "desc": "", "volType": "SHARED",
     "volFormat": "RAW", "preallocate": "SPARSE",
 }  # fmt: skip
+FROM_SERVER = {"url": "http://images.test/a", "headers": {"Authorization": "Bearer x"}}
+MOVED = {"imageID": "22222222-2222-4222-8222-555555555555", "volumeID": "44444444-4444-4444-8444-666666666666"}
+REMOTE_DISK = {**MOVED, "volFormat": "RAW"}
 DERIVED = {"imageID": "22222222-2222-4222-8222-444444444444", "volumeID": CHILD, "volFormat": "COW"}
 RAW = (
     "<domain type='kvm'><name>raw1</name><memory unit='MiB'>64</memory><os><type>hvm</type></os>"
@@ -265,6 +268,8 @@ SHEET = [
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": CHILD}),
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": VOLUME}, problem="disk-unusable"),
     Line("Image.reconcileVolumeChain", {**OF_VOLUME, "leafVolID": NOBODY}, problem="volume-does-not-exist"),
+    Line("Image.download", {**OF_VOLUME, "methodArgs": {"url": "http://x.test/a"}}, problem="remote-refused"),
+    Line("Image.upload", {**OF_VOLUME, "methodArgs": {"url": "http://x.test/a"}}, problem="remote-refused"),
     Line("Image.getVolumes", OF_VOLUME),
     Line("StorageDomain.dump", {"sd_id": SD}),
     Line("Storage.check", {"storageID": SD}),
@@ -316,6 +321,11 @@ SHEET = [
     Line("VM.destroy", {"vmID": "{web5}"}),
     Line("VM.destroy", {"vmID": "{web6}"}),
     Line("Volume.delete", {**OF_VOLUME, "volumeID": CHILD}),
+    Line("Image.upload", {**OF_VOLUME, "methodArgs": FROM_SERVER, "volumeID": CHILD}, problem="volume-does-not-exist"),
+    Line("Volume.create", {**NEW, **REMOTE_DISK, "size": 1 << 20}),
+    Line("Image.upload", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
+    Line("Image.download", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"], "methodArgs": FROM_SERVER}),
+    Line("Image.delete", {**OF_VOLUME, "imageID": REMOTE_DISK["imageID"]}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}),
     Line("Volume.copy", {**OF_VOLUME, "volumeID": VOLUME, **TO_TEMPLATE}, problem="overwrite-image-error"),
     Line("Volume.create", {**NEW, **DERIVED, "srcImgUUID": IMAGE, "srcVolUUID": VOLUME}, problem="cannot-clone-volume"),

@@ -255,6 +255,7 @@ class Wired(Daemon):
             (config if uri else simulated)
             + f'[rest]\nlisten = "{listen}"\nport = 0\n'
             + '[plain]\nlisten = "127.0.0.1"\nport = 0\nrole = "admin"\n'
+            + '[transfers]\nremote_servers = ["images.test"]\n'
             + '[access]\ncertificates = { engine = "admin", watcher = "viewer" }\n'
             + more
         )

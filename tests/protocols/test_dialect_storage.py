@@ -36,7 +36,7 @@ class Manager:
     """Calls as a manager does, with the answers as they stand in the JSON that is sent."""
 
     def __init__(self, host: MemoryHost) -> None:
-        self._host = host
+        self.host = host
         self._calls = PublishedCalls(host.bridge, JSONRPC, VERBS)
 
     async def call(self, method: str, params: Mapping[str, Any]) -> Any:
@@ -201,6 +201,15 @@ async def test_roles_and_operations_come_as_numbers(manager: Manager) -> None:
     await manager.finished("Image.delete", {**there, "imageID": IMAGE, **flags})
     await manager.finished("Image.move", {**move, "operation": 2, **flags})
     assert await manager.call("StorageDomain.getImages", {"storagedomainID": second}) == [IMAGE, VOLUME]
+
+
+async def test_a_transfer_is_a_method_with_arguments(manager: Manager) -> None:
+    await start_spm(manager)
+    await manager.finished("Volume.create", {**NEW_VOLUME, "size": "1048576"})
+    args = {"method": "http", "url": "http://images.test/a", "headers": {"X-Auth-Token": "word"}}
+    await manager.finished("Image.upload", {**OF_IMAGE, "methodArgs": args})
+    await manager.finished("Image.download", {**OF_IMAGE, "volumeID": VOLUME, "methodArgs": args})
+    assert manager.host.remotes.seen == [args["headers"]] * 2
 
 
 async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:

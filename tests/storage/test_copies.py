@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
+from harness.until import soon
 from harness.volumes import SIZE, Volumes, new_id
+from vdsm.contract import disk, sdm, storage, storage_pool, task, volume
 from vdsm.contract import host as host_verbs
-from vdsm.contract import sdm, storage, storage_pool, volume
-from vdsm.contract.errors import InvalidParams, JobExists
+from vdsm.contract.errors import InvalidParams, JobExists, ObjectBusy, TaskAborted
 from vdsm.contract.errors_domains import (
     CannotCopyVolume,
     DiskInUse,
@@ -25,6 +27,7 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.errors_storage import DestinationVolumeTooSmall, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import VolumeLegality
 from vdsm.core.storage import volume_meta
+from vdsm.drivers.simulated.faults import Fault
 
 
 @pytest.fixture
@@ -105,6 +108,7 @@ async def test_what_is_refused_changes_nothing(volumes: Volumes) -> None:
     for wrong, into, problem in (
         (source, source, CannotCopyVolume),
         (good, source, CannotCopyVolume),  # that goes on from another
+        (source, at(image, base), CannotCopyVolume),  # which it goes on from
         (source, at(small_image, small), DestinationVolumeTooSmall),
         (at(small_image, small), good, DiskUnusable),  # not finished
         (source, at(used_image, used), DiskInUse),
@@ -186,3 +190,42 @@ async def test_without_leases_only_the_host_in_charge_works(volumes: Volumes) ->
     await volumes.host.call(storage_pool.spm_stop, storagepoolID=volumes.pool)
     with pytest.raises(SpmStatusError):
         await copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target))
+
+
+async def test_copies_of_one_source_go_together_and_nobody_changes_it_meanwhile(
+    volumes: Volumes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.core.locks.PATIENCE", 0.05)
+    host = volumes.host
+    image, (_, top) = await volumes.chain(2)
+    targets = [await volumes.chain(1) for _ in range(2)]
+    host.disk_faults.set("convert", Fault(hang=True))
+    copies = [
+        asyncio.create_task(copy(volumes, volumes.endpoint(image, top), volumes.endpoint(other, target)))
+        for other, (target,) in targets
+    ]
+    await soon("both copy", lambda: host.tasks.running() == 2)
+    with pytest.raises(ObjectBusy):
+        await host.call(disk.merge, diskID=image)
+    host.disk_faults.clear()
+    await asyncio.gather(*copies)
+    await host.call(disk.merge, diskID=image)
+
+
+async def test_a_copy_that_is_stopped_leaves_the_target_illegal(volumes: Volumes) -> None:
+    host = volumes.host
+    image, (base,) = await volumes.chain(1)
+    other, (target,) = await volumes.chain(1)
+    host.disk_faults.set("convert", Fault(hang=True))
+    job = new_id()
+    copying = asyncio.create_task(
+        copy(volumes, volumes.endpoint(image, base), volumes.endpoint(other, target), job_id=job)
+    )
+    await soon("it copies", lambda: host.tasks.running() == 1)
+    await soon("it is marked", lambda: volumes.meta(other, target).legality is VolumeLegality.ILLEGAL)
+    await host.call(task.stop, taskID=job)
+    with pytest.raises(TaskAborted):
+        await copying
+    (row,) = (await host.call(host_verbs.get_jobs, job_ids=[job])).values()
+    assert row.status == "aborted"
+    assert (volumes.meta(other, target).legality, volumes.meta(other, target).generation) == ("ILLEGAL", 0)

@@ -254,6 +254,10 @@ async def test_machines_of_others_are_left_alone(host: MemoryHost) -> None:
     ):
         async with nothing_changed(host, ForeignVM):
             await host.call(verb, vmID=vm_id, **params)
+    async with nothing_changed(host, DiskInUse):
+        await host.call(disk.snapshot, diskID=info.id)
+    async with nothing_changed(host, DiskInUse):
+        await host.call(disk.extend, diskID=info.id, size=2 * MIB)
     assert (await host.call(disk.get_info, diskID=info.id)).vms == ["theirs"]
     assert links(host) == []
 

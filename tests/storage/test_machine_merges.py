@@ -172,3 +172,32 @@ async def test_a_larger_layer_makes_its_base_as_large(host: MemoryHost) -> None:
     await host.call(vm.disk_size_extend, vmID=machine.vm_id, **grow)
     await merge(host, machine, info, names[0], names[1])
     assert (await host.call(disk.get_info, diskID=info.id)).size == 4 * MIB
+
+
+async def test_a_disks_own_verbs_go_by_its_machine(host: MemoryHost) -> None:
+    info = await make(host)
+    machine = await host.create("a", disks=[{"path": "root"}])
+    for number in range(2):
+        await host.call(disk.snapshot, diskID=info.id)
+        names = await chain(host, info.id)
+        assert len(names) == number + 2
+        assert await layers(host, machine.vm_id) == names
+    await host.call(disk.extend, diskID=info.id, size=2 * MIB)
+    await host.call(disk.merge, diskID=info.id, volumeID=names[1])
+    assert await layers(host, machine.vm_id) == [names[0], names[2]]
+    after = await host.call(disk.merge, diskID=info.id)
+    assert (after.size, [row.id for row in after.chain]) == (2 * MIB, names[2:])
+    assert await layers(host, machine.vm_id) == names[2:]
+    await sound(host)  # nothing is left over
+
+
+async def test_of_a_stopped_machine_they_go_by_the_storage(host: MemoryHost) -> None:
+    info = await make(host)
+    params = {"name": "a", "memory": 64, "disks": [{"path": "root"}]}
+    machine = await host.call(vm.define, vmParams=params)
+    for verb in (disk.snapshot, disk.snapshot, disk.merge):
+        await host.call(verb, diskID=info.id)
+        await host.call(vm.start, vmID=machine.vm_id)
+        assert await layers(host, machine.vm_id) == await chain(host, info.id)
+        await host.call(vm.destroy, vmID=machine.vm_id)
+    await sound(host)

@@ -20,7 +20,7 @@ from harness.until import until
 from vdsm.client import Unreachable
 from vdsm.contract.task import State
 
-BLOWS = int(os.environ.get("VDSM_TEST_BLOWS", "5"))
+BLOWS = int(os.environ.get("VDSM_TEST_BLOWS", "4"))
 SEED = int(os.environ.get("VDSM_TEST_SEED", "1"))
 
 
@@ -36,6 +36,7 @@ def test_every_disk_is_whole_or_not_there(daemon: Daemon) -> None:
         for work in works:
             work.build(host)
     for number in range(BLOWS):
+        print(f"blow {number}; before: {daemon.said()}")  # shown if it fails
         _under_load(daemon, works, chance.uniform(0.0, 1.2))
         daemon.start()
         with daemon.connect() as host:

@@ -15,7 +15,7 @@ from vdsm.contract.host import HostJob, LogLevel
 from vdsm.contract.host_capabilities import Capabilities, HardwareInformation
 from vdsm.contract.host_stats import HostStats, StorageDomainVitals
 from vdsm.contract.host_tickets import ImageTicket, ImageTicketInfo
-from vdsm.contract.image import ImageMoveOperation, PreparedImageInfo, SyncType
+from vdsm.contract.image import HttpTransfer, ImageMoveOperation, PreparedImageInfo, SyncType
 from vdsm.contract.lease import ExternalLeaseStatus, JobMetadata, LeaseInfo
 from vdsm.contract.nbd import NBDServerConfig
 from vdsm.contract.outcome import Outcome
@@ -299,6 +299,22 @@ class ImageNoun:
         *,
         task_id: str | None = ...,
     ) -> Stream: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> None: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> None: ...
 
 class LeaseNoun:
     def create(self, sd_id: str, lease_id: str, metadata: JobMetadata | None = ...) -> None: ...
@@ -698,6 +714,22 @@ class PlanImageNoun:
     def sync_data(
         self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
     ) -> Plan: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Plan: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Plan: ...
 
 class PlanLeaseNoun:
     def create(self, sd_id: str, lease_id: str, metadata: JobMetadata | None = ...) -> Plan: ...
@@ -1015,6 +1047,22 @@ class OutcomeImageNoun:
     ) -> Outcome[None]: ...
     def sync_data(
         self, image_id: str, storagepool_id: str, storagedomain_id: str, dst_sd_id: str, sync_type: SyncType
+    ) -> Outcome[None]: ...
+    def download(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
+    ) -> Outcome[None]: ...
+    def upload(
+        self,
+        method_args: HttpTransfer,
+        storagepool_id: str,
+        storagedomain_id: str,
+        image_id: str,
+        volume_id: str | None = ...,
     ) -> Outcome[None]: ...
 
 class OutcomeLeaseNoun:

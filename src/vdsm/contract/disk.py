@@ -159,23 +159,26 @@ def delete(disk_id: DiskId) -> None:
 
 _LAYERS = (
     *_CHANGES, ed.NoSuchDisk, ed.DiskUnusable, ed.DiskInUse, es.ImageOperationFailed, es.ImageVerificationError,
-    e.HypervisorUnavailable,
+    e.HypervisorUnavailable, e.HypervisorError, e.NoSuchVM, e.VMIsDown,
 )  # fmt: skip
 
 
 @verb(
-    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/snapshot", raises=_LAYERS,
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/snapshot",
+    raises=(*_LAYERS, e.SnapshotFailed, ed.CannotCloneVolume),
 )  # fmt: skip
 def snapshot(disk_id: DiskId) -> DiskInfo:
     """Keep what a disk holds now: what is written from here on goes into a new volume.
 
+    A running machine of this host's goes on in it; `VM.snapshot` does that to all its disks at one moment.
     `Disk.merge` ends a snapshot; what was written since stays.
     """
 
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/merge",
-    raises=(*_LAYERS, ed.MergeSnapshotsError, ed.VolumeDoesNotExist, ed.GenerationMismatch, es.AcquireLockFailure),
+    raises=(*_LAYERS, e.MergeFailed, ed.MergeSnapshotsError, ed.VolumeDoesNotExist, ed.GenerationMismatch,
+            es.AcquireLockFailure),
 )  # fmt: skip
 def merge(disk_id: DiskId, *, volume_id: VolumeId | None = None) -> DiskInfo:
     """Fold a volume of a disk into the one it goes on from: the disk reads as before, and has one snapshot less.
@@ -186,7 +189,7 @@ def merge(disk_id: DiskId, *, volume_id: VolumeId | None = None) -> DiskInfo:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/extend",
-    raises=(*_LAYERS, ed.VolumeNonWritable, ed.VolumeResizeValueError),
+    raises=(*_LAYERS, e.BadDiskResizeParameter, ed.VolumeNonWritable, ed.VolumeResizeValueError),
 )  # fmt: skip
 def extend(disk_id: DiskId, size: Capacity) -> DiskInfo:
     """Make a disk larger; a file system in it does not grow by itself. A disk does not shrink."""

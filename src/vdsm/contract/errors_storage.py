@@ -168,6 +168,16 @@ class TicketRefused(Problem):
     hint = "Use the path that Image.prepare answers, or the URL that NBD.start_server answers."
 
 
+class RemoteRefused(Problem):
+    code, status, text = 10648, 403, "no image is fetched from or sent to {server}: {reason}"
+    hint = "Name the server in `[transfers] remote_servers` of the configuration: `host` or `host:port`."
+
+
+class RemoteTransferError(Problem):
+    code, status, text = 10649, 502, "the transfer with {server} failed: {reason}"
+    hint = "Try the same request from this host with `curl`; a volume that was being fetched into stays ILLEGAL."
+
+
 class ImageDaemonError(Problem):
     code, status, retryable, text = 482, 503, True, "ovirt-imageio does not answer: {reason}"
     hint = "vdsm starts it again by itself; its log says why it ended."

@@ -15,7 +15,7 @@ from . import events as ev
 from ._verb import ByteStream, ChosenTaskId, Kind, Wire, verb
 from .access import Privilege
 from .storage_words import LARGEST_VOLUME, DomainId, ImageId, PoolId, VolumeId
-from .types import Output, TaskId
+from .types import END, Input, Output, Secret, TaskId
 
 NOUN = "Image"
 
@@ -44,6 +44,27 @@ class SyncType(enum.StrEnum):
 
 
 StreamSize = Annotated[int, Meta(ge=1, le=2 * LARGEST_VOLUME, description="Bytes.")]
+
+
+class TransferMethod(enum.StrEnum):
+    """How an image goes from or to elsewhere. There is one."""
+
+    HTTP = "http"
+
+
+class HttpTransfer(Input, frozen=True, kw_only=True):
+    """A request that this host makes. A header's value is kept nowhere."""
+
+    url: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://[!-~]{1,2040}" + END,
+            description="Of a server that the host's configuration names. A secret belongs into a header, not here.",
+            examples=["https://images.example.com/debian.raw"],
+        ),
+    ]
+    headers: dict[str, Secret] = {}
+    method: TransferMethod = TransferMethod.HTTP
 
 
 class PreparedImageInfo(Output, frozen=True, kw_only=True):
@@ -249,3 +270,42 @@ def send(
 
     A task goes on behind the stream, with the id that the caller chose.
     """
+
+
+_TRANSFERS = (
+    *_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.RemoteRefused, es.RemoteTransferError,
+    es.FileMissing, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams, e.HypervisorUnavailable,
+)  # fmt: skip
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/download",
+    command="image fetch",
+    raises=(*_TRANSFERS, ed.VolumeNonWritable, ed.GenerationMismatch, es.ImageOperationFailed,
+            es.ImageVerificationError),
+)  # fmt: skip
+def download(
+    method_args: HttpTransfer,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId | None = None,
+) -> None:
+    """Let this host GET what an image's last volume shall hold: as it is for RAW, a qcow2 image for COW.
+
+    What comes is no larger than the volume, and is verified before the volume is LEGAL again. No redirect is followed.
+    """
+
+
+@verb(
+    kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /images/{image_id}/upload",
+    command="image push", raises=_TRANSFERS,
+)  # fmt: skip
+def upload(
+    method_args: HttpTransfer,
+    storagepool_id: PoolId,
+    storagedomain_id: DomainId,
+    image_id: ImageId,
+    volume_id: VolumeId | None = None,
+) -> None:
+    """Let this host PUT the data of a volume that goes on from no other. No redirect is followed."""

@@ -41,7 +41,7 @@ class Context(typing.Protocol):
         """Whether only the steps are wanted: nothing may be changed."""
 
     async def hold(self, *names: str) -> None:
-        """Take locks ("vm-name:a") until the call, or its task, ends. Raises ObjectBusy."""
+        """Take locks ("vm-name:a"), alone or `shared`, until the call, or its task, ends. Raises ObjectBusy."""
 
     @typing.overload
     async def run(self, *steps: Step, about: str = "") -> None: ...

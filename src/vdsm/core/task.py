@@ -187,7 +187,7 @@ class Tasks:
         ended = [row for row in self._rows.values() if row.state.ended]
         for row in ended[: max(0, len(ended) - KEPT)]:
             await self._log.delete(row.id)
-            del self._rows[row.id]
+            self._rows.pop(row.id, None)  # another task that ended meanwhile had the same to do
 
     # ---- the verbs -------------------------------------------------------------------------------------------------
 
@@ -235,7 +235,7 @@ class Tasks:
         if not row.state.ended:
             raise TaskNotFinished(task=task_id, state=row.state)
         await self._log.delete(task_id)
-        del self._rows[task_id]
+        self._rows.pop(task_id, None)
 
     @handles(host.get_all_tasks)
     async def get_all_tasks(self, ctx: Context) -> list[TaskDetails]:

@@ -125,6 +125,16 @@ class Transfers(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     port: Annotated[int, Meta(ge=1, le=65534, description="The port there.")] = 54322
+    remote_servers: Annotated[
+        list[Annotated[str, Meta(pattern=r"^[!-~]{1,255}$")]],
+        Meta(
+            description="The HTTP servers that Image.download and Image.upload may let this host call: `host`, at the"
+            " scheme's own port, or `host:port`. Empty: none."
+        ),
+    ] = []
+    remote_ca: Annotated[
+        File, Meta(description="Authorities for the certificates of those servers, beside the system's.")
+    ] = ""
 
 
 class Rest(Section, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from vdsm.core.ports.leases import Leases
 from vdsm.core.ports.links import Links
 from vdsm.core.ports.machine import Machine
 from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.remotes import Remotes
 from vdsm.core.ports.transfers import ImageServers, Transfers
 from vdsm.core.vm import build, xml
 from vdsm.drivers.simulated import Faults, SimulatedHypervisor, SimulatedImages
@@ -26,6 +27,7 @@ from vdsm.drivers.simulated.files import SimulatedFiles
 from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.links import SimulatedLinks
 from vdsm.drivers.simulated.mounts import SimulatedMounts
+from vdsm.drivers.simulated.remotes import SimulatedRemotes
 from vdsm.drivers.simulated.transfers import SimulatedServers, SimulatedTransfers
 from vdsm.drivers.simulated.tree import Tree
 
@@ -48,6 +50,7 @@ class Drivers:
     mounts: Mounts
     leases: Leases
     transfers: Transfers
+    remotes: Remotes
     servers: ImageServers
 
     async def close(self) -> None:
@@ -64,6 +67,7 @@ class Drivers:
 def real(config: Config) -> Drivers:
     """libvirt, QEMU's tools and the Linux this runs on. Raises ConfigError."""
     from vdsm.drivers.filesystem import LinuxFiles, LinuxMounts
+    from vdsm.drivers.http import HttpRemotes
     from vdsm.drivers.imageio import ImageioTransfers
     from vdsm.drivers.libvirt import LibvirtHypervisor
     from vdsm.drivers.linux.machine import LinuxMachine
@@ -87,6 +91,7 @@ def real(config: Config) -> Drivers:
         LinuxMounts(),
         SanlockLeases(run_directory=config.sanlock.run_directory),
         transfers,
+        HttpRemotes(config.transfers.remote_ca),
         QemuServers(run / "nbd"),
     )
 
@@ -130,5 +135,6 @@ async def simulated(config: Config, machines: int) -> Drivers:
         SimulatedMounts(tree, faults),
         SimulatedLeases(faults=faults, tree=tree),
         SimulatedTransfers(faults),
+        SimulatedRemotes(faults),
         SimulatedServers(disks, faults),
     )

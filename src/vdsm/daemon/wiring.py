@@ -67,6 +67,7 @@ class House:
             local_leases=storage.local_leases,
             monitor_interval_s=storage.monitor_interval_s,
             monitor_patience_s=max(storage.monitor_interval_s, _LEAST_PATIENCE),
+            remote_servers=config.transfers.remote_servers,
         )
         self._storage = StorageParts(
             drivers.files,
@@ -75,11 +76,13 @@ class House:
             drivers.leases,
             drivers.servers,
             drivers.transfers,
+            drivers.remotes,
             store.storage,
             self.journal,
             settings,
             lambda object_id: self._vms.admission.users(object_id),
             lambda object_id: self._vms.admission.strangers(object_id),
+            lambda object_id: self._vms.admission.runners(object_id),
         )
         self._vms = VmParts(
             drivers.hypervisor,

@@ -61,7 +61,8 @@ class Files(Protocol):
     async def read_all(self, root: str, path: str, suffix: str) -> dict[str, bytes]:
         """Every file named `*suffix` in the directories right below `path`, by its path; the first 64 KiB of each.
 
-        One call for a whole domain's metadata. Files that vanish meanwhile are left out.
+        One call for a whole domain's metadata. Files that vanish meanwhile are left out, as is what is
+        no plain file or lies behind a symbolic link.
         """
 
     async def create(self, root: str, path: str, data: bytes = b"", *, size: int = 0, mode: int = 0o660) -> None:

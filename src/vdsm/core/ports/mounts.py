@@ -32,7 +32,8 @@ class Mounts(Protocol):
         """All of this host's, the topmost last; asks the kernel only, so that a dead server does not hold it."""
 
     async def mount(self, wish: MountWish) -> None:
-        """The same source there already is fine. nosuid, nodev and noexec are added.
+        """The same source there already is fine. nosuid, nodev and noexec are added, and
+        nosymfollow where the kernel knows it.
 
         Raises MountRefused (a type or option that is not allowed), ForeignMount (something else is mounted there),
         MountError, DeadlineExceeded.

@@ -13,7 +13,7 @@ from vdsm.contract.storage import Finding
 from vdsm.contract.storage_words import StorageDomainImageClass, VolumeFormat, VolumeLegality
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
-from vdsm.core.ports.files import Files
+from vdsm.core.ports.files import FileKind, Files
 
 from . import layout
 from .catalog import Catalog, Found
@@ -32,6 +32,7 @@ _LATER = (
     "Hosts that use leases cannot use this domain yet. With Debian's sanlock installed they are written when it first"
     " joins a pool with leases."
 )
+_WHOSE = "Nothing uses it; find out who put it there."
 _FROM_BACKUP = "Restore it from a backup; do not write to it before."
 _UNFINISHED = "If no task works on it, remove it: what made it did not finish, and undid itself as far as it could."
 
@@ -75,7 +76,9 @@ class Checks:
             elif name == layout.ISO_IMAGE and domain.metadata().domain_class is StorageDomainImageClass.ISO:
                 continue
             elif not is_uuid(name):
-                yield _stray(where, "it is no image", "Nothing uses it; find out who put it there.")
+                yield _stray(where, "it is no image", _WHOSE)
+            elif await self._kind(domain, where) is not FileKind.DIRECTORY:
+                yield _wrong(where, "it is no directory", _WHOSE)
             else:
                 image = images.get(name, Image(name))
                 async for finding in self._in_image(domain, image):
@@ -136,6 +139,9 @@ class Checks:
     async def _of_volume(self, found: Found, name: str) -> AsyncIterator[Finding]:
         """Whether a volume's file is what its metadata says."""
         meta, where = found.image.volumes[name], layout.volume(found.image.id, name)
+        if await self._kind(found.domain, where) is not FileKind.FILE:
+            yield _wrong(where, "it is no plain file", _WHOSE)
+            return
         if meta.format is VolumeFormat.RAW:
             size = await self._size(found.domain, where) or 0
         else:
@@ -146,6 +152,12 @@ class Checks:
                 return
         if size < meta.capacity:
             yield _wrong(where, f"it has {size} bytes, its metadata says {meta.capacity}", _FROM_BACKUP)
+
+    async def _kind(self, domain: Domain, inside: str) -> FileKind | None:
+        try:
+            return (await self._files.status(domain.root, domain.path(inside))).kind
+        except FileMissing:
+            return None
 
     async def _inode(self, domain: Domain, inside: str) -> int | None:
         try:

@@ -47,6 +47,8 @@ class Copies:
         _check_pair(origin, into, bitmaps=bitmaps)
         for machine in self._users(target.volume) if into.meta.role is VolumeRole.LEAF else ():
             raise DiskInUse(disk=into.found.name, vm=machine)
+        for place in (origin, into):  # what is refused is refused before it is marked
+            await self._images.info(place.found.file(place.volume))
         return Step("copy the data", self.copy(source, target, into.meta.generation, bitmaps, legal))
 
     @operation("copy.data")
@@ -96,6 +98,8 @@ def _check_pair(source: Place, target: Place, *, bitmaps: bool) -> None:
         if source.found.image.volumes[volume].legality is not VolumeLegality.LEGAL:
             raise DiskUnusable(disk=source.found.name, reason=f"its volume {volume} was not finished")
     target.chain()
+    if source.found.directory == target.found.directory and target.volume in source.chain():
+        raise refuse("the source goes on from it")
     if target.meta.parent not in (BLANK, source.meta.parent):
         raise refuse(f"the target goes on from {target.meta.parent}, and the source does not")
     if bitmaps and VolumeFormat.RAW in (source.meta.format, target.meta.format):

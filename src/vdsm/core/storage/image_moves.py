@@ -29,6 +29,7 @@ from vdsm.contract.storage_words import (
     VolumeRole,
 )
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Step, operation
 
@@ -204,7 +205,7 @@ class ImageMoves:
         force: bool = False,
         discard: bool = False,
     ) -> None:
-        await ctx.hold(f"disk:{image_id}", f"disk:{dst_image_id}")
+        await ctx.hold(shared(f"disk:{image_id}"), f"disk:{dst_image_id}")
         await self._repository.writable(storagedomain_id, storagepool_id)
         target = await self._repository.writable(storagedomain_id if dst_sd_id == BLANK else dst_sd_id, storagepool_id)
         target.check_images()

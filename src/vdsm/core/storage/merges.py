@@ -84,6 +84,7 @@ class Merges:
         chain = await self.subchain(subchain_info)
         base = chain.meta(chain.base)
         _check_generation(chain, subchain_info.base_generation, base.generation)
+        await self._images.info(chain.found.file(chain.top))  # refused before anything is marked
         await ctx.run(*self.prepare(chain), about=subchain_info.img_id)
 
     @handles(sdm.merge)

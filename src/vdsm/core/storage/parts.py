@@ -11,6 +11,7 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.ports.mounts import Mounts
+from vdsm.core.ports.remotes import Remotes
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import ImageServers, Transfers
 
@@ -41,6 +42,7 @@ from .places import Places
 from .pool import Pools
 from .reconcile import Reconciler
 from .records import Domain
+from .remote_transfers import RemoteTransfers
 from .repository import Repository
 from .sdm import DataJobs
 from .servers import Servers
@@ -68,10 +70,14 @@ class Settings:
     local_leases: bool = False  # whether local domains have leases too
     monitor_interval_s: float = 10.0  # between two looks at a domain
     monitor_patience_s: float = 10.0  # a look that takes longer hangs
+    remote_servers: Sequence[str] = ()  # those that images may be fetched from and sent to
 
 
 class StorageParts:
-    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after."""
+    """`services` answer the verbs; `operations` are what their steps do. Call `open` before, `close` after.
+
+    Machines with a disk: `users` all of them, `strangers` those that are foreign, `runners` these and those that run.
+    """
 
     def __init__(
         self,
@@ -81,11 +87,13 @@ class StorageParts:
         leases: Leases,
         servers: ImageServers,
         transfers: Transfers,
+        remotes: Remotes,
         storage_log: StorageLog,
         journal: Journal,
         settings: Settings,
         users: Users,
         strangers: Users,
+        runners: Users,
     ) -> None:
         self.repository = repository = Repository(
             files, storage_log, journal, Mountpoints(files, mounts, settings.repository), settings.repository
@@ -109,22 +117,26 @@ class StorageParts:
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, users)
-        merges = Merges(images, repository, catalog, do, jobs, sizes, users)
+        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
+        merges = Merges(images, repository, catalog, do, jobs, sizes, runners)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
         templates = Templates(files, repository, catalog)
         disks = Disks(files, repository, catalog, do, templates, users)
+        self.snapshots = snapshots = Snapshots(repository, catalog, do, merges, sizes, disks, runners)
         storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
         self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
+        remote = RemoteTransfers(
+            files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
+        )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
         image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
@@ -132,7 +144,7 @@ class StorageParts:
             data_jobs,
             bitmaps,
             merges,
-            Snapshots(repository, catalog, do, merges, sizes, disks, users),
+            snapshots,
             Checks(files, images, repository, catalog, domain_leases),
             Domains(files, repository, catalog, domain_operations, domain_leases, charge, membership, users),
             membership,
@@ -148,6 +160,7 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
             Images(repository, catalog, do, reconciler, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
             Pools(repository, monitor, domain_operations, domain_leases, charge, users),
@@ -177,6 +190,7 @@ class StorageParts:
             tickets,
             moves,
             streams,
+            remote,
         ]
 
     async def open(self) -> None:

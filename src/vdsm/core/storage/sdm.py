@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs on jobs: what they check and which step they take. None needs undoing: see `volume_jobs`."""
+"""The verbs on jobs: what they check and which step they take. What happens to one cut short: see `volume_jobs`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from vdsm.contract.sdm import (
 )
 from vdsm.contract.storage_words import BLANK, VolumeFormat, VolumeLegality, VolumeRole
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.steps import Step, operation
 
@@ -51,7 +52,7 @@ class DataJobs:
         legal: bool = True,
     ) -> None:
         origin, target = _address("source", source), _address("destination", destination)
-        await ctx.hold(f"disk:{target.image}")
+        await ctx.hold(f"disk:{target.image}", shared(f"disk:{origin.image}"))
         await self._jobs.find(origin, source.generation)
         step = await self._copies.step(
             origin, target, generation=destination.generation, bitmaps=copy_bitmaps, legal=legal
@@ -85,7 +86,9 @@ class DataJobs:
             raise UnexpectedVolumeState(volume=place.volume, reason="it is not the only one of its image")
         for machine in self._users(vol_info.img_id):
             raise DiskInUse(disk=place.found.name, vm=machine)
-        step = Step("free what it does not use", self.sparsify(address_of(vol_info), place.meta.generation))
+        await self._images.info(place.found.file(place.volume))  # refused before it is marked
+        at = (address_of(vol_info), place.meta.generation)
+        step = Step("free what it does not use", self.sparsify(*at), self.leave(*at, place.meta.legality))
         await ctx.run(step, about=vol_info.img_id)
 
     async def _held(self, ctx: Context, vol_info: CopyDataDIVEndpoint) -> Place:
@@ -106,12 +109,16 @@ class DataJobs:
 
     @operation("volume.sparsify")
     async def sparsify(self, address: Address, generation: int) -> None:
-        """The data stay what they are at each moment, but who knows what a file system was cut short in."""
+        """The data stay what they are at each moment."""
 
         async def work(place: Place) -> None:
             await self._images.sparsify(place.found.file(place.volume))
 
         await self._jobs.work(address, generation, work, VolumeLegality.LEGAL)
+
+    @operation("volume.leave")
+    async def leave(self, address: Address, generation: int, legality: VolumeLegality) -> None:
+        await self._jobs.give_up(address, generation, legality)
 
 
 def _updated(place: Place, wanted: VolumeAttributes) -> VolumeMeta:

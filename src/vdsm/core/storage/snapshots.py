@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Disks that get snapshots, lose them and grow, while no machine uses them.
+"""Disks that get snapshots, lose them and grow: while no machine runs with them here, else in the machine's way.
 
 `layer`, `Merges.whole` and `VolumeSizes.growing` give the steps of each for the storage and know no machines; whether
-one uses the disk is asked in one place, `_idle`.
+one runs with the disk is asked in the handlers alone.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -24,11 +25,31 @@ from .catalog import Catalog, Found
 from .disk import Disks, Users
 from .merges import Merges
 from .repository import Repository
+from .volume_jobs import Address
+from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
 
 
+class LiveDisks(Protocol):
+    """Machines of this host's own that run with a disk: the steps by which they do the same."""
+
+    def runs(self, disk_id: str) -> bool:
+        """Whether one of them writes to it."""
+
+    async def snapshot(self, ctx: Context, found: Found) -> list[Step]: ...
+
+    async def merge(self, ctx: Context, found: Found, chain: SubchainInfo) -> list[Step]:
+        """The volume that is merged stays, ILLEGAL and in no chain."""
+
+    async def extend(self, ctx: Context, found: Found, size: int) -> list[Step]: ...
+
+
 class Snapshots:
+    """`users` are machines that no other program than they may touch a disk beside: those that run, and strangers'."""
+
+    live: LiveDisks
+
     def __init__(
         self,
         repository: Repository,
@@ -49,24 +70,38 @@ class Snapshots:
 
     @handles(disk.snapshot)
     async def snapshot(self, ctx: Context, disk_id: str) -> DiskInfo:
-        found = await self._idle(ctx, disk_id)
-        steps = self.layer(found, str(uuid.uuid4()))
+        found = await self._held(ctx, disk_id)
+        if self.live.runs(disk_id):
+            steps = await self.live.snapshot(ctx, found)
+        else:
+            self._check_idle(found)
+            steps = self.layer(found, str(uuid.uuid4()), next_volume(found))
         return await ctx.run(*steps, answer=self._disks.info(disk_id), about=disk_id)
 
     @handles(disk.merge)
     async def merge(self, ctx: Context, disk_id: str, *, volume_id: str | None = None) -> DiskInfo:
-        found = await self._idle(ctx, disk_id)
-        chain = await self._merges.subchain(_pair(found, volume_id))
-        return await ctx.run(*self._merges.whole(chain), answer=self._disks.info(disk_id), about=disk_id)
+        found = await self._held(ctx, disk_id)
+        pair = _pair(found, volume_id)
+        if self.live.runs(disk_id):
+            gone = self._merges.drop(Address(found.domain.id, disk_id, pair.base_id), pair.top_id)
+            steps = [*await self.live.merge(ctx, found, pair), Step("remove what was merged", gone, gone)]
+        else:
+            self._check_idle(found)
+            steps = self._merges.whole(await self._merges.subchain(pair))
+        return await ctx.run(*steps, answer=self._disks.info(disk_id), about=disk_id)
 
     @handles(disk.extend)
     async def extend(self, ctx: Context, disk_id: str, size: int) -> DiskInfo:
-        found = await self._idle(ctx, disk_id)
-        steps = await self._sizes.growing(found, found.image.chain()[0], size)
+        found = await self._held(ctx, disk_id)
+        if self.live.runs(disk_id):
+            steps = await self.live.extend(ctx, found, size)
+        else:
+            self._check_idle(found)
+            steps = await self._sizes.growing(found, found.image.chain()[0], size)
         return await ctx.run(*steps, answer=self._disks.info(disk_id), about=disk_id)
 
-    async def _idle(self, ctx: Context, disk_id: str) -> Found:
-        """A sound disk that no machine uses, held. Raises NoSuchDisk, DiskUnusable, SpmStatusError, DiskInUse."""
+    async def _held(self, ctx: Context, disk_id: str) -> Found:
+        """A sound disk. Raises NoSuchDisk, DiskUnusable, SpmStatusError."""
         await ctx.hold(f"disk:{disk_id}")
         found = await self._catalog.find(disk_id)
         await self._repository.writable(found.domain.id)
@@ -75,24 +110,17 @@ class Snapshots:
             status, reason = VolumeStatus.INVALID, "it is a template, which others go on from"
         if status is not VolumeStatus.OK:
             raise DiskUnusable(disk=found.name, reason=reason)
-        for machine in self._users(disk_id):
-            raise DiskInUse(disk=found.name, vm=machine)
         return found
 
-    def layer(self, found: Found, volume_id: str) -> list[Step]:
+    def _check_idle(self, found: Found) -> None:
+        """Raises DiskInUse."""
+        for machine in self._users(found.image.id):
+            raise DiskInUse(disk=found.name, vm=machine)
+
+    def layer(self, found: Found, volume_id: str, new: VolumeMeta) -> list[Step]:
         """A new volume on top: what is written from then on goes there."""
-        name = found.image.chain()[0]
+        name = new.parent
         last = found.image.volumes[name]
-        new = replace(
-            last,
-            parent=name,
-            created=int(time.time()),
-            format=VolumeFormat.COW,
-            allocation=VolumeAllocation.SPARSE,
-            generation=0,
-            sequence=last.sequence + 1,
-            rest={},
-        )
         inner = replace(last, role=VolumeRole.INTERNAL)
         records = []
         if last.format is VolumeFormat.COW:
@@ -104,6 +132,22 @@ class Snapshots:
             Step("write no more to the last one", self._do.describe(name, inner), self._do.describe(name, last)),
             Step("finish it", self._do.commit(volume_id, new), self._do.discard(volume_id, new)),
         ]
+
+
+def next_volume(found: Found) -> VolumeMeta:
+    """Of a volume that goes on from the disk's last."""
+    name = found.image.chain()[0]
+    last = found.image.volumes[name]
+    return replace(
+        last,
+        parent=name,
+        created=int(time.time()),
+        format=VolumeFormat.COW,
+        allocation=VolumeAllocation.SPARSE,
+        generation=0,
+        sequence=last.sequence + 1,
+        rest={},
+    )
 
 
 def _pair(found: Found, volume_id: str | None) -> SubchainInfo:

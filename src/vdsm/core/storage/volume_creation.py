@@ -19,6 +19,7 @@ from vdsm.contract.storage_words import (
 )
 from vdsm.contract.volume import VolumeInfo
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.steps import Op, Step
 
 from .catalog import Catalog, Found, chain_of
@@ -73,7 +74,7 @@ class VolumeCreation:
         bitmap: str | None = None,
     ) -> VolumeInfo:
         template_id = src_image_id if src_image_id not in (BLANK, image_id) else ""
-        await ctx.hold(f"disk:{image_id}", *([f"disk:{template_id}"] if template_id else []))
+        await ctx.hold(f"disk:{image_id}", *([shared(f"disk:{template_id}")] if template_id else []))
         domain = await self._repository.writable(storagedomain_id, storagepool_id)
         domain.check_images()
         meta = VolumeMeta(

@@ -45,6 +45,11 @@ class Admission:
         """Those of them that are foreign."""
         return [row.name for row in self._having(object_id, writing=False) if not row.ours]
 
+    def runners(self, object_id: str) -> list[str]:
+        """Those that are foreign, run or are about to: a stopped one of ours goes by the storage when it starts."""
+        having = self._having(object_id, writing=False)
+        return [row.name for row in having if not row.ours or row.active or row.launching]
+
     def _having(self, object_id: str, *, writing: bool) -> list[Machine]:
         return [
             row
@@ -94,10 +99,17 @@ class Admission:
         return top.path, top.format
 
     async def _claim(self, ctx: Context, disk_id: str, *, writes: bool) -> None:
-        """A disk of the storage belongs to one machine, and is not removed while that is being made."""
-        await ctx.hold(f"disk:{disk_id}")
+        """A disk of the storage belongs to the one machine that writes to it, or to any that only read it."""
+        if writes:
+            await ctx.hold(f"disk:{disk_id}")
         for machine in self._having(disk_id, writing=not writes):
             raise DiskInUse(disk=disk_id, vm=machine.name)
+
+    async def hold_disks(self, ctx: Context, machine: Machine) -> None:
+        """While it starts nothing else is done to its disks."""
+        written = [drive for drive in machine.view.drives if not drive.read_only]
+        spots = [spot for drive in written if (spot := self.spot_of(drive)) is not None]
+        await ctx.hold(*(f"disk:{spot.image_id}" for spot in spots))
 
     async def layers(self, spot: Spot, *, writes: bool) -> list[Layer]:
         """A volume that a machine may have, with those it goes on from; their headers must say the same.

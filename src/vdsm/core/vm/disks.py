@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 import xml.etree.ElementTree as ET
-
-from msgspec.structs import replace
 
 from vdsm.contract import vm
 from vdsm.contract.errors import (
@@ -22,7 +19,7 @@ from vdsm.contract.errors import (
     XmlRefused,
 )
 from vdsm.contract.errors_domains import CannotCloneVolume, DiskInUse
-from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeFormat, VolumeRole
+from vdsm.contract.storage_words import BLANK, VolumeRole
 from vdsm.contract.vm_drives import HotplugDisk, SnapshotDrive, VolumeRef
 from vdsm.contract.vm_info import VmInfo, VmState
 from vdsm.contract.vm_params import Disk
@@ -32,8 +29,7 @@ from vdsm.core.steps import Op, Step
 from vdsm.core.storage.catalog import Found, chain_of
 from vdsm.core.storage.disk import BLOCK
 from vdsm.core.storage.repository import Repository
-from vdsm.core.storage.volume_meta import VolumeMeta
-from vdsm.core.storage.volume_operations import VolumeOperations
+from vdsm.core.storage.snapshots import Snapshots, next_volume
 
 from . import build, engine_xml, raw, xml
 from .admission import Admission
@@ -46,7 +42,7 @@ from .preconditions import ours, running
 from .spots import Spot
 from .table import Table
 
-_AGENT_S = 8.0  # for VM.freeze and VM.thaw: as for a snapshot
+FREEZE_S, SNAPSHOT_S = 8.0, 30.0  # for the guest's agent, and for a whole snapshot: the published defaults
 
 
 class VmDisks:
@@ -59,7 +55,7 @@ class VmDisks:
         merges: Merges,
         admission: Admission,
         repository: Repository,
-        volumes: VolumeOperations,
+        snapshots: Snapshots,
     ) -> None:
         self._hypervisor = hypervisor
         self._table = table
@@ -68,7 +64,7 @@ class VmDisks:
         self._merges = merges
         self._admission = admission
         self._repository = repository
-        self._volumes = volumes
+        self._snapshots = snapshots
 
     def subject(self, vm_id: str) -> Machine | None:
         """The id of all zeros stands for no machine, where a verb takes that."""
@@ -78,11 +74,11 @@ class VmDisks:
 
     @handles(vm.freeze, requires=(ours, running))
     async def freeze(self, ctx: Context, vm_id: str) -> None:
-        await ctx.run(Step("freeze the guest's file systems", self._disks.freeze(vm_id, _AGENT_S)))
+        await ctx.run(Step("freeze the guest's file systems", self._disks.freeze(vm_id, FREEZE_S)))
 
     @handles(vm.thaw, requires=(ours, running))
     async def thaw(self, ctx: Context, vm_id: str) -> None:
-        await ctx.run(Step("let the guest's file systems go on", self._disks.thaw(vm_id, _AGENT_S)))
+        await ctx.run(Step("let the guest's file systems go on", self._disks.thaw(vm_id, FREEZE_S)))
 
     # ---- snapshots -------------------------------------------------------------------------------------------------
 
@@ -105,17 +101,19 @@ class VmDisks:
                 raise InvalidParameter(name=name, value=value, reason="it must be more than 0")
         if snap_memory:
             raise SnapshotMemoryNotOffered(vm=machine.name)
-        asks = not frozen and machine.view.has_agent and machine.status is not VmState.PAUSED
-        quiesce = float(freeze_timeout) if asks else None
-        steps: list[Step] = []
+        quiesce = None if frozen or not has_agent(machine) else float(freeze_timeout)
         if snap_drives:
             layers = await self._given_layers(ctx, machine, snap_drives)
-        else:
-            layers, steps = await self.new_layers(ctx, machine, [d for d in machine.view.drives if self._ours(d)])
-        if not layers:
+            await ctx.run(self._switch(machine, layers, quiesce, float(timeout)))
+            return
+        chosen = [drive for drive in machine.view.drives if self._ours(drive)]
+        if not chosen:
             raise SnapshotFailed(vm=machine.name, reason="it has no disk in this host's storage")
-        switch = self._disks.add_layers(vm_id, layers, quiesce, float(timeout))
-        await ctx.run(*steps, Step(f"let {', '.join(layers)} go on in new volumes", switch))
+        await ctx.run(*await self.new_layers(ctx, machine, chosen, quiesce, float(timeout)))
+
+    def _switch(self, machine: Machine, layers: dict[str, str], quiesce: float | None, seconds: float) -> Step:
+        switch = self._disks.add_layers(machine.vm_id, layers, quiesce, seconds)
+        return Step(f"let {', '.join(layers)} go on in new volumes", switch)
 
     def _ours(self, drive: Drive) -> bool:
         return drive.is_disk and not drive.read_only and self._admission.spot_of(drive) is not None
@@ -140,9 +138,9 @@ class VmDisks:
         return layers
 
     async def new_layers(
-        self, ctx: Context, machine: Machine, chosen: list[Drive]
-    ) -> tuple[dict[str, str], list[Step]]:
-        """By drive, the path of a volume that the steps make."""
+        self, ctx: Context, machine: Machine, chosen: list[Drive], quiesce: float | None, seconds: float
+    ) -> list[Step]:
+        """Volumes are made, and the drives go on in them all at once."""
         layers: dict[str, str] = {}
         steps: list[Step] = []
         for drive in chosen:
@@ -152,33 +150,19 @@ class VmDisks:
             await self._repository.writable(spot.domain_id)
             await self._admission.layers(spot, writes=True)
             volume_id = str(uuid.uuid4())
-            steps += self._new_layer(machine, drive, await self._admission.found(spot), spot, volume_id)
+            steps += self._new_layer(machine, drive, await self._admission.found(spot), volume_id)
             layers[drive.name] = _beside(drive, volume_id)
-        return layers, steps
+        return [*steps, self._switch(machine, layers, quiesce, seconds)]
 
-    def _new_layer(self, machine: Machine, drive: Drive, found: Found, spot: Spot, volume_id: str) -> list[Step]:
-        parent = found.image.volumes[spot.volume_id]
+    def _new_layer(self, machine: Machine, drive: Drive, found: Found, volume_id: str) -> list[Step]:
+        meta = next_volume(found)
+        parent = found.image.volumes[meta.parent]
         if parent.role is VolumeRole.SHARED:
-            raise CannotCloneVolume(volume=volume_id, parent=spot.volume_id, reason="it is a template")
-        meta = VolumeMeta(
-            domain=spot.domain_id,
-            image=spot.image_id,
-            parent=spot.volume_id,
-            capacity=parent.capacity,
-            created=int(time.time()),
-            description=parent.description,
-            disk_type=parent.disk_type,
-            format=VolumeFormat.COW,
-            allocation=VolumeAllocation.SPARSE,
-            sequence=parent.sequence + 1,
-        )
+            raise CannotCloneVolume(volume=volume_id, parent=meta.parent, reason="it is a template")
         away = self._disks.withdraw_layer(machine.vm_id, volume_id, meta, parent)
-        inner = replace(parent, role=VolumeRole.INTERNAL)
         return [
-            Step(f"keep a place for a volume of {drive.name}", self._volumes.reserve(volume_id, meta), away),
-            Step("make it", self._volumes.make(volume_id, meta)),
-            Step("write no more to its parent", self._volumes.describe(spot.volume_id, inner)),
-            Step("finish it", self._volumes.commit(volume_id, meta), away),
+            Step(f"{step.title} of {drive.name}", step.do, away if step.undo else None)
+            for step in self._snapshots.layer(found, volume_id, meta)
         ]
 
     # ---- merging ---------------------------------------------------------------------------------------------------
@@ -262,15 +246,19 @@ class VmDisks:
                 raise DiskInUse(disk=found.name, vm=name)
             if chain_of(found)[0] != ref.volume_id:
                 raise BadDiskResizeParameter(disk=found.name, size=size, reason="others go on from that volume")
-        if size < meta.capacity:
-            raise BadDiskResizeParameter(disk=found.name, size=size, reason=f"it has {meta.capacity} bytes")
         if machine is None or meta.capacity < size:  # else the one in charge has done it
             await self._repository.writable(ref.domain_id)
-        step = Step(
-            f"let it grow to {size} bytes", self._disks.grow("" if machine is None else vm_id, drive, ref, size)
-        )
+        step = self.growth(machine, found, ref, drive, size)
         answer: Op[int] = self._disks.size(ref)
         return await ctx.run(step, answer=answer)
+
+    def growth(self, machine: Machine | None, found: Found, ref: VolumeRef, drive: str, new_size: int) -> Step:
+        """Raises BadDiskResizeParameter."""
+        size, capacity = -(-new_size // BLOCK) * BLOCK, found.image.volumes[ref.volume_id].capacity
+        if size < capacity:
+            raise BadDiskResizeParameter(disk=found.name, size=size, reason=f"it has {capacity} bytes")
+        vm_id = "" if machine is None else machine.vm_id
+        return Step(f"let it grow to {size} bytes", self._disks.grow(vm_id, drive, ref, size))
 
     def _written(self, machine: Machine, ref: VolumeRef) -> str:
         """The drive that writes to a volume. Raises BadDiskResizeParameter."""
@@ -356,6 +344,11 @@ class VmDisks:
         path = await self._admission.disc(ctx, drive_spec) if drive_spec else ""
         step = Step(f"insert {path}" if path else "eject the disc", self._disks.insert_disc(vm_id, path))
         return await ctx.run(step, answer=self._do.info(vm_id))
+
+
+def has_agent(machine: Machine) -> bool:
+    """One that may answer."""
+    return machine.view.has_agent and machine.status is not VmState.PAUSED
 
 
 def _fragment(text: str, tag: str) -> ET.Element:

@@ -17,6 +17,7 @@ from .admission import Admission
 from .disk_operations import DiskOperations
 from .disks import VmDisks
 from .files import AllowedFiles
+from .live_disks import MachinesDisks
 from .merges import Merges
 from .operations import VmOperations
 from .prepared import Prepared
@@ -62,7 +63,8 @@ class VmParts:
             hypervisor, table, self.prepared, disks, repository, catalog, storage.volume_leases, volumes
         )
         self.vms = Vms(hypervisor, table, do, files, owner, surroundings, admission, merges)
-        self.disks = VmDisks(hypervisor, table, do, disk_operations, merges, admission, repository, volumes)
+        self.disks = VmDisks(hypervisor, table, do, disk_operations, merges, admission, repository, storage.snapshots)
+        storage.snapshots.live = MachinesDisks(table, admission, self.disks, merges)
         self.resumer = Resumer(table, do, locks, storage.monitor.unwell)
         storage.monitor.well = self.resumer.look
         self.services: list[object] = [self.vms, self.disks]

@@ -160,6 +160,7 @@ class Vms:
     @handles(vm.start, requires=(ours, stopped))
     async def start(self, ctx: Context, vm_id: str, *, paused: bool = False) -> VmInfo:
         name = self._table.get(vm_id).name
+        await self._admission.hold_disks(ctx, self._table.get(vm_id))
         step = Step(f"start {name}", self._do.start(vm_id, paused), self._do.cut(vm_id, 0))
         return await ctx.run(step, answer=self._do.info(vm_id))
 

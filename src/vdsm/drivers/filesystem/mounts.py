@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -16,12 +17,15 @@ from vdsm.drivers.files import clean, read_bytes
 from vdsm.drivers.pool import Pool
 from vdsm.drivers.process import Limits, Programs
 
+log = logging.getLogger(__name__)
+
 _TABLE = Path("/proc/self/mountinfo")
 _PATIENCE_S = 120.0  # mount.nfs itself tries for two minutes
 _LOOK_S = 10.0
 _LIMITS = Limits(cpu_s=30, memory_bytes=1 << 30, output_bytes=1 << 16)
 _AT_ONCE = 16
 _ALWAYS = "nosuid,nodev,noexec"
+_NO_LINKS = "nosymfollow"
 _TYPE = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 _OPTION = re.compile(r"[A-Za-z0-9_.:=/@+%\[\]-]{1,256}")
 _OPTIONS_MAX = 4096
@@ -33,7 +37,7 @@ _NO_STORAGE = re.compile(
 )
 # They mount something else than was said, take powers back that `_ALWAYS` takes away, or read or show secrets.
 _REFUSED = re.compile(
-    r"r?bind|move|remount|loop|suid|dev|exec|users?|owner|group|u?helper|r?(shared|private|slave|unbindable)"
+    r"r?bind|move|remount|loop|suid|dev|exec|symfollow|users?|owner|group|u?helper|r?(shared|private|slave|unbindable)"
     r"|cred|credentials|pass|password|username|offset|sizelimit|x-.*",
     re.IGNORECASE,
 )
@@ -60,10 +64,23 @@ class LinuxMounts:
         await self._pool.run("making a directory", lambda: _make(wish, target), most=_LOOK_S)
         words = ["mount", "-t", wish.type, "-o", options, "--", wish.source, target]
         await self._run(wish, words)
+        await self._follow_no_links(
+            wish, ["mount", "-i", "-c", "-o", f"remount,bind,{options},{_NO_LINKS}", "--", target]
+        )
         there = await self._at(target)
         if there is None or not _same(there, wish):
             found = "nothing" if there is None else there.source
             raise MountError(what=wish.source, target=wish.target, reason=f"afterwards {found} is mounted there")
+
+    async def _follow_no_links(self, wish: MountWish, words: Sequence[str]) -> None:
+        """qemu-img opens files by their paths: a directory swapped for a link meanwhile must not lead out of there.
+
+        Of the mount, not of the file system: mount.nfs does not know the option.
+        """
+        try:
+            await self._run(wish, words)
+        except MountError as failed:  # by kernels before 5.10
+            log.warning("symbolic links on %s are followed: %s", wish.source, failed)
 
     async def unmount(self, wish: MountWish, *, force: bool = False) -> None:
         checked(wish)

@@ -16,11 +16,13 @@ from .chain import Look, Missing, read_chain
 from .qcow2 import Refused
 from .tool import QemuImg
 
+_LINKED = "it is reached by a symbolic link"
+
 
 async def read_reference(tool: QemuImg, image: Image) -> Reference | None:
     """Raises FileMissing, ImageVerificationError."""
     try:
-        found = await tool.look(image.lane, image.path, lambda: chain.read_reference(image.path, image.format))
+        found = await tool.look(image.lane, image.path, lambda: _reference(image))
     except Missing as missing:
         raise FileMissing(file=missing.path) from None
     except Refused as refused:
@@ -43,6 +45,12 @@ async def read_stated(tool: QemuImg, image: Image) -> list[Look]:
         raise ImageVerificationError(file=image.path, reason=str(refused)) from None
 
 
+def _reference(image: Image) -> tuple[str, DiskFormat] | None:
+    if os.path.realpath(image.path) != image.path:
+        raise Refused(_LINKED)
+    return chain.read_reference(image.path, image.format)
+
+
 def layers(image: Image | None) -> Iterator[Image]:
     while image is not None:
         yield image
@@ -55,8 +63,10 @@ def _confirmed(image: Image) -> list[Look]:
     if data_files:
         raise Refused("it keeps its data in another file")
     stated = list(layers(image))
+    if looks[0].path != image.path:
+        raise Refused(_LINKED)
     for look, layer in zip(looks, stated, strict=False):
-        if look.path != os.path.realpath(layer.path) or (look.header is None) != (layer.format is DiskFormat.RAW):
+        if look.path != layer.path or (look.header is None) != (layer.format is DiskFormat.RAW):
             raise Refused(f"its backing file is {look.path}, not {layer.path} of the format {layer.format}")
     if len(looks) > len(stated):
         raise Refused(f"it has a backing file, {looks[len(stated)].path}")

@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 
 from vdsm.contract.errors import HypervisorError, NonResponsiveGuestAgent
+from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.files import FileKind
 from vdsm.core.ports.hypervisor import CommitJob, DomainEventKind, DomainState
 
@@ -129,7 +130,7 @@ class SimulatedDrives:
                 above, below = self.tree.file(self._true(name)).body, self.tree.file(self._true(job.base)).body
                 if above is not None and below is not None:
                     below.clusters.update(above.clusters)
-                    below.virtual_size = max(below.virtual_size, above.virtual_size)
+                    self._grow(job.base, max(below.virtual_size, above.virtual_size))
             if not job.active:
                 self._rebase(names[names.index(job.top) - 1], job.base)
         machine.live = _without_layers(machine.live, drive, between)
@@ -186,8 +187,14 @@ class SimulatedDrives:
         if drive in machine.jobs:
             raise HypervisorError(what="resize_disk", reason="Device is in use")
         path = _layers(_disk(machine.live, drive)[1])[0]
-        if self.tree is not None and (body := self.tree.file(self._true(path)).body) is not None:
-            body.virtual_size = size
+        self._grow(path, size)
+
+    def _grow(self, path: str, size: int) -> None:
+        node = None if self.tree is None else self.tree.file(self._true(path))
+        if node is not None and node.body is not None:
+            node.body.virtual_size = size
+            if node.body.format is DiskFormat.RAW:
+                node.size = size
 
     # ---- plugging ----------------------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ class SimulatedMounts:
             self.tree.directory(wish.target)
             held = self.away.pop(wish.source, {})
             self.tree.nodes |= {wish.target + name: node for name, node in held.items()}
-            options = [*filter(None, wish.options.split(",")), "nosuid", "nodev", "noexec"]
+            options = [*filter(None, wish.options.split(",")), "nosuid", "nodev", "noexec", "nosymfollow"]
             self.mounted.append(Mounted(source=wish.source, target=wish.target, type=wish.type, options=options))
 
     async def unmount(self, wish: MountWish, *, force: bool = False) -> None:

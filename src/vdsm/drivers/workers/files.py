@@ -147,8 +147,10 @@ def read_all(root: str, path: str, suffix: str) -> Answer:
         for directory in _names(handle):
             try:
                 inner = _enter(handle, directory)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # a file, a link, or gone meanwhile
+                    continue
+                raise
             with _opened(inner):
                 for name in _names(inner):
                     if name.endswith(suffix) and (piece := _piece(inner, name)) is not None:
@@ -161,8 +163,10 @@ def _piece(above: int, name: str) -> bytes | None:
     try:
         with _opened(os.open(name, os.O_RDONLY | _PLAIN, dir_fd=above)) as handle:
             return os.read(handle, _PIECE_MAX) if stat.S_ISREG(os.fstat(handle).st_mode) else None
-    except FileNotFoundError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENXIO, errno.ELOOP):  # ENXIO: a socket
+            return None
+        raise
 
 
 def create(root: str, path: str, data: bytes, size: int, mode: int) -> Answer:
