@@ -108,6 +108,7 @@ async def test_what_is_refused_changes_nothing(volumes: Volumes) -> None:
     for wrong, into, problem in (
         (source, source, CannotCopyVolume),
         (good, source, CannotCopyVolume),  # that goes on from another
+        (source, at(image, base), CannotCopyVolume),  # which it goes on from
         (source, at(small_image, small), DestinationVolumeTooSmall),
         (at(small_image, small), good, DiskUnusable),  # not finished
         (source, at(used_image, used), DiskInUse),

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
 from harness.volumes import Volumes, new_id
-from vdsm.contract import AnyVerb, sdm, storage, storage_pool
+from vdsm.contract import AnyVerb, sdm, storage, storage_pool, volume
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_domains import (
     DiskInUse,
@@ -112,6 +112,11 @@ async def test_a_volume_is_sparsified(volumes: Volumes) -> None:
     with pytest.raises(UnexpectedVolumeState):
         await job(volumes, sdm.sparsify_volume, image, name)
     used, (lone,) = await volumes.chain(1)
+    before = await volumes.dump()
+    volumes.host.disk_faults.set("sparsify", Fault(error="no virt-sparsify", times=1))
+    with pytest.raises(ImageOperationFailed):
+        await job(volumes, sdm.sparsify_volume, used, lone)
+    assert await volumes.dump() == before
     await volumes.host.create("a", disks=[{"path": used}])
     with pytest.raises(DiskInUse):
         await job(volumes, sdm.sparsify_volume, used, lone)
@@ -221,3 +226,20 @@ async def test_with_leases_any_host_works_that_gets_the_volumes(leased: Volumes,
     assert state.version > version, "it was taken"
     assert state.owners == [], "and let go"
     assert volumes.meta(image, name).generation == 1
+
+
+async def test_a_job_on_a_template_is_seen_by_those_that_go_on_from_it(volumes: Volumes) -> None:
+    image, (name,) = await volumes.chain(1, form="COW")
+    await job(volumes, sdm.update_volume, image, name, vol_attr={"type": "SHARED"})
+    other = new_id()
+    await volumes.host.call(
+        volume.create, volumeID=new_id(), storagepoolID=volumes.pool, storagedomainID=volumes.domain, imageID=other,
+        size=16 << 20, volFormat="COW", preallocate="SPARSE", diskType="DATA", desc="d", srcImgUUID=image,
+        srcVolUUID=name,
+    )  # fmt: skip
+    await job(volumes, sdm.update_volume, image, name, vol_attr={"description": "golden"})
+    await job(volumes, sdm.add_bitmap, image, name, bitmap="b")
+    for home in (image, other):
+        meta = volumes.meta(home, name)
+        assert (meta.description, meta.generation) == ("golden", 3)
+    assert await volumes.check() == []

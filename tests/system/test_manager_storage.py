@@ -19,7 +19,7 @@ import pytest
 from harness.ports import free_port
 from harness.readers import array, each_of, integer, members, text
 from harness.sanlock import Sanlock, dump
-from harness.stomp import PythonClient, Wired
+from harness.stomp import Failed, PythonClient, Wired
 from harness.until import BUSY, until
 
 BLANK = "00000000-0000-0000-0000-000000000000"
@@ -217,7 +217,8 @@ class Manager:
 
 def served(home: Path, prefix: str, uri: str, kind: Kind, more: str = "") -> Iterator[Manager]:
     port = free_port()
-    wired = Wired(home, prefix, f"[transfers]\nport = {port}\n{more}", uri=uri)
+    wired = Wired(home, prefix, more, uri=uri)
+    wired.file.write_text(wired.file.read_text().replace("[transfers]\n", f"[transfers]\nport = {port}\n"))
     wired.serve()
     made = Manager(wired, kind, port)
     yield made
@@ -344,3 +345,29 @@ def test_an_image_that_comes_by_a_stream_is_as_hostile_as_any(small: Manager, tm
         assert (status, legality) == ((500, "ILLEGAL") if said else (200, "LEGAL")), (name, body)
         assert said in body.decode()
     assert small.call("Storage.check", storageID=small.domains[0]) == []
+
+
+def test_a_disc_image_of_a_domain_is_put_into_a_drive(small: Manager) -> None:
+    iso = str(uuid.uuid4())
+    place = {"domainType": 4, "typeArgs": str(small.kind.places[0]), "name": "iso", "domainClass": 2, "version": "5"}
+    small.call("StorageDomain.create", storagedomainID=iso, **place)
+    for verb in ("attach", "activate"):
+        small.call(f"StorageDomain.{verb}", storagedomainID=iso, storagepoolID=small.pool)
+    prefix = small.info()["isoprefix"]
+    for name in ("one.iso", "TWO.ISO"):
+        (Path(prefix) / name).write_bytes(bytes(MIB))
+    stats = small.call("StorageDomain.getFileStats", storagedomainID=iso, pattern="*.iso", caseSensitive=False)
+    assert {name: row["status"] for name, row in stats.items()} == {"one.iso": 0, "TWO.ISO": 0}
+    assert all(text(row["size"]) == f"{MIB}" and text(row["ctime"]) for row in stats.values())
+    vm_id = str(uuid.uuid4())
+    shape = {"vmId": vm_id, "name": small.wired.name("cd"), "memory": 32, "cdrom": f"{prefix}/one.iso"}
+    small.call("VM.create", vmParams=shape)
+    until("it runs", lambda: small.call("VM.getStats", vmID=vm_id)[0]["status"] in ("Up", "Powering up"))
+    small.call("VM.changeCD", vmID=vm_id, driveSpec=f"{prefix}/TWO.ISO")
+    assert "TWO.ISO" in small.call("Host.dumpxmls", vmList=[vm_id])[vm_id]
+    with pytest.raises(Failed):
+        small.call("StorageDomain.deactivate", storagedomainID=iso, storagepoolID=small.pool)
+    small.call("VM.changeCD", vmID=vm_id, driveSpec="")
+    small.call("VM.destroy", vmID=vm_id)
+    small.call("StorageDomain.deactivate", storagedomainID=iso, storagepoolID=small.pool)
+    assert small.info()["isoprefix"] == ""

@@ -98,6 +98,8 @@ def _check_pair(source: Place, target: Place, *, bitmaps: bool) -> None:
         if source.found.image.volumes[volume].legality is not VolumeLegality.LEGAL:
             raise DiskUnusable(disk=source.found.name, reason=f"its volume {volume} was not finished")
     target.chain()
+    if source.found.directory == target.found.directory and target.volume in source.chain():
+        raise refuse("the source goes on from it")
     if target.meta.parent not in (BLANK, source.meta.parent):
         raise refuse(f"the target goes on from {target.meta.parent}, and the source does not")
     if bitmaps and VolumeFormat.RAW in (source.meta.format, target.meta.format):

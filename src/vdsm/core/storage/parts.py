@@ -117,7 +117,7 @@ class StorageParts:
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         membership = Membership(repository, domain_operations, switch, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
-        jobs = VolumeJobs(files, repository, catalog, volume_leases)
+        jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)

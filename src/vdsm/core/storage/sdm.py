@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The verbs on jobs: what they check and which step they take. None needs undoing: see `volume_jobs`."""
+"""The verbs on jobs: what they check and which step they take. What happens to one cut short: see `volume_jobs`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ class DataJobs:
         for machine in self._users(vol_info.img_id):
             raise DiskInUse(disk=place.found.name, vm=machine)
         await self._images.info(place.found.file(place.volume))  # refused before it is marked
-        step = Step("free what it does not use", self.sparsify(address_of(vol_info), place.meta.generation))
+        at = (address_of(vol_info), place.meta.generation)
+        step = Step("free what it does not use", self.sparsify(*at), self.leave(*at, place.meta.legality))
         await ctx.run(step, about=vol_info.img_id)
 
     async def _held(self, ctx: Context, vol_info: CopyDataDIVEndpoint) -> Place:
@@ -108,12 +109,16 @@ class DataJobs:
 
     @operation("volume.sparsify")
     async def sparsify(self, address: Address, generation: int) -> None:
-        """The data stay what they are at each moment, but who knows what a file system was cut short in."""
+        """The data stay what they are at each moment."""
 
         async def work(place: Place) -> None:
             await self._images.sparsify(place.found.file(place.volume))
 
         await self._jobs.work(address, generation, work, VolumeLegality.LEGAL)
+
+    @operation("volume.leave")
+    async def leave(self, address: Address, generation: int, legality: VolumeLegality) -> None:
+        await self._jobs.give_up(address, generation, legality)
 
 
 def _updated(place: Place, wanted: VolumeAttributes) -> VolumeMeta:

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 from vdsm.contract.errors_domains import DiskUnusable, GenerationMismatch, VolumeDoesNotExist
 from vdsm.contract.sdm import CopyDataDIVEndpoint
 from vdsm.contract.storage_words import VolumeLegality
-from vdsm.core.ports.files import Files
 
-from . import layout, volume_meta
+from . import volume_meta
 from .catalog import Catalog, Found, chain_of
 from .records import Domain
 from .repository import Repository
 from .volume_leases import VolumeLeases
 from .volume_meta import VolumeMeta
+from .volume_operations import VolumeOperations
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -58,8 +58,10 @@ Work = Callable[[Place], Awaitable[None]]
 
 
 class VolumeJobs:
-    def __init__(self, files: Files, repository: Repository, catalog: Catalog, leases: VolumeLeases) -> None:
-        self._files = files
+    def __init__(
+        self, repository: Repository, catalog: Catalog, operations: VolumeOperations, leases: VolumeLeases
+    ) -> None:
+        self._do = operations
         self._repository = repository
         self._catalog = catalog
         self._leases = leases
@@ -96,10 +98,18 @@ class VolumeJobs:
             if place.meta.generation != generation:
                 raise GenerationMismatch(volume=address.volume, stated=generation, found=place.meta.generation)
             if after is not None:
-                await self._write(place, replace(place.meta, legality=VolumeLegality.ILLEGAL))
+                await self._do.write(domain, place.volume, replace(place.meta, legality=VolumeLegality.ILLEGAL))
             await work(place)
             meta = replace(place.meta, generation=done)
-            await self._write(place, meta if after is None else replace(meta, legality=after))
+            await self._do.write(domain, place.volume, meta if after is None else replace(meta, legality=after))
+
+    async def give_up(self, address: Address, generation: int, legality: VolumeLegality) -> None:
+        """Of `work` that can be cut short without harm: if it was, the volume is as legal as before."""
+        domain = await self._repository.workable(address.domain)
+        async with self._leases.held(domain, address.image, address.volume):
+            place = await self._place(domain, address)
+            if place.meta.generation == generation and place.meta.legality is not legality:
+                await self._do.write(domain, place.volume, replace(place.meta, legality=legality))
 
     async def update(self, address: Address, generation: int, meta: VolumeMeta) -> None:
         """Its metadata, of that generation, is this from now on; it is already: fine."""
@@ -108,8 +118,4 @@ class VolumeJobs:
             place = await self._place(domain, address)
             if place.meta.generation != generation and place.meta != meta:
                 raise GenerationMismatch(volume=address.volume, stated=generation, found=place.meta.generation)
-            await self._write(place, meta)
-
-    async def _write(self, place: Place, meta: VolumeMeta) -> None:
-        domain, inside = place.found.domain, layout.meta(place.found.image.id, place.volume)
-        await self._files.replace(domain.root, domain.path(inside), volume_meta.encode(meta))
+            await self._do.write(domain, place.volume, meta)
