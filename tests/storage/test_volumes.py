@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from harness.data_center import POOL, SD2, DataCenter, Made, MiB
+from harness.memory_host import MemoryHost
 from vdsm.contract import AnyVerb, image, storage_domain, task, vm, volume
 from vdsm.contract.errors import InvalidParams, Problem
 from vdsm.contract.errors_domains import (
@@ -156,8 +157,6 @@ async def test_a_machines_volume_stays(center: DataCenter) -> None:
     machine = await center.host.create("a", disks=[{"path": made.id}])
     async with nothing_changed(center, DiskInUse):
         await center.call(volume.delete, **named(made), postZero=False, force=True)
-    async with nothing_changed(center, DiskInUse):
-        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
     await center.call(vm.destroy, vmID=machine.vm_id)
     await center.call(volume.delete, **named(made), postZero=False, force=False)
 
@@ -318,3 +317,27 @@ async def test_teardown_only_looks(center: DataCenter) -> None:
     await center.call(volume.teardown, **where)
     with pytest.raises(VolumeDoesNotExist):
         await center.call(volume.teardown, **{**where, "volumeID": POOL})
+
+
+# ---- where there are leases ------------------------------------------------------------------------------------------
+
+
+async def test_with_leases_a_volume_has_one_and_is_enlarged_by_who_holds_it() -> None:
+    host = MemoryHost(None, local_leases=True)
+    await host.open()
+    try:
+        center = DataCenter(host)
+        await center.open()
+        made = await center.image("RAW", "COW")
+        info = await center.call(volume.get_info, **named(made))
+        assert (info.lease.path, info.lease.offset, info.lease.owners) == (f"{made.path(1)}.lease", 0, [])
+        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+        after = await center.call(volume.get_info, **named(made))
+        assert after.lease.version > info.lease.version, "it was taken"
+        assert after.lease.owners == [], "and let go"
+        await center.call(image.move, **made.where, dstSdUUID=SD2, operation="MOVE", postZero=False, force=False)
+        moved = await center.call(volume.get_info, **{**named(made), "storagedomainID": SD2})
+        assert (moved.lease.path, moved.lease.owners) == (f"{Made(made.id, made.volumes, SD2).path(1)}.lease", [])
+        assert await center.findings() == await center.findings(SD2) == []
+    finally:
+        await host.close()

@@ -23,6 +23,10 @@ _READS = (
     ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.NoSuchDisk, es.StorageBroken, es.PathEscapes,
     e.DeadlineExceeded, e.TooBusy,
 )  # fmt: skip
+_LEASES = (
+    es.ClusterLockInitError, es.AcquireHostIdFailure, es.AcquireLockFailure, es.ReleaseLockFailure,
+    es.LockManagerUnavailable,
+)  # fmt: skip
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.ObjectBusy, e.StateUnavailable,
 )  # fmt: skip
@@ -168,7 +172,7 @@ def reconcile_volume_chain(
 _COPIES = (
     *_CHANGES, ed.ImagesNotSupportedError, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, ed.CannotCopyVolume,
     ed.GenerationMismatch, es.DestinationVolumeTooSmall, es.FileMissing, es.ImageOperationFailed,
-    es.ImageVerificationError, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams,
+    es.ImageVerificationError, *_LEASES, e.InvalidParams,
     e.HypervisorUnavailable,
 )  # fmt: skip
 
@@ -274,7 +278,7 @@ def send(
 
 _TRANSFERS = (
     *_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.RemoteRefused, es.RemoteTransferError,
-    es.FileMissing, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams, e.HypervisorUnavailable,
+    es.FileMissing, *_LEASES, e.InvalidParams, e.HypervisorUnavailable,
 )  # fmt: skip
 
 

@@ -78,8 +78,8 @@ class VolumeLeases:
         try:
             async with hold.taking:
                 self._host_ids.check(domain.id, host_id)
+                hold.taken = True  # as soon as it is asked for: who is stopped meanwhile may have got it
                 await self._leases.acquire(lease, host_id)
-                hold.taken = True
             if work is not None:
                 hold.works.append(work)
             yield
