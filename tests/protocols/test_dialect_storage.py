@@ -125,6 +125,14 @@ async def test_vitals_say_their_seconds_in_text(manager: Manager) -> None:
     assert await manager.call("Host.getStorageRepoStats", {"domains": [VOLUME]}) == {}
 
 
+async def test_a_connection_is_taken_as_managers_write_it(manager: Manager) -> None:
+    ref = {**CONNECTION, "connection": "server:/export", "protocol_version": "auto", "timeout": "100", "retrans": "6"}
+    for more in ({}, {"mnt_options": "ac", "vfs_type": "", "tpgt": "", "ifaceName": "", "netIfaceName": ""}):
+        params = {"storagepoolID": BLANK, "domainType": 1, "connectionParams": [{**ref, **more}]}
+        for verb in ("connectStorageServer", "disconnectStorageServer"):
+            assert await manager.call(f"StoragePool.{verb}", params) == [{"id": BLANK, "status": 0}]
+
+
 async def test_domains_and_pools_are_lists_of_ids(manager: Manager) -> None:
     wanted = {"storagepoolID": BLANK, "domainClass": 1, "storageType": 4, "remotePath": "/storage/vm"}
     assert DOMAIN_ID in texts(await manager.call("Host.getStorageDomains", wanted))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -252,6 +253,18 @@ async def test_a_mount_that_cannot_be_let_go_stays_connected(lab: Lab) -> None:
     assert (row.id, row.state) == (SD, StorageState.ACTIVE)
     assert await lab.disconnect(NFS) == 0
     assert await lab.host.call(storage.list_) == []
+
+
+async def test_a_daemon_that_dies_while_it_connects_leaves_nothing_unknown(lab: Lab) -> None:
+    lab.host.file_faults.set("names", Fault(hang=True))
+    connecting = asyncio.create_task(lab.connect(NFS))
+    await soon("it is mounted", lab.at)
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+    await lab.restart()
+    assert [c.remote for c in lab.host.repository.connections()] == [NFS["connection"]]
+    assert await lab.disconnect(NFS) == 0
+    assert not lab.mounts.mounted
 
 
 async def test_a_restart_mounts_what_is_not_mounted(lab: Lab) -> None:
