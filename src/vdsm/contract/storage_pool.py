@@ -121,6 +121,7 @@ class StoragePoolInfo(Output, frozen=True, kw_only=True):
     domains: str  # <id>:<status>,...
     isoprefix: str
     pool_status: StoragePoolStatus = msgspec.field(name="pool_status")
+    leases: bool  # whether sanlock keeps other hosts from what this one uses
 
 
 class DomainAlert(Output, frozen=True, kw_only=True):
