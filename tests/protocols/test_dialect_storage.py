@@ -241,6 +241,17 @@ async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
     await manager.finished("StoragePool.switchMaster", {"storagepoolID": POOL, **masters})
     info = (await manager.call("StoragePool.getInfo", {"storagepoolID": POOL}))["info"]
     assert (info["master_uuid"], integer(info["master_ver"])) == (second, 2)
+    assert await manager.call("StoragePool.spmStop", {"storagepoolID": POOL}) is True
+    assert await manager.call("StoragePool.disconnect", {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}) is True
+    lost = {
+        "storagepoolID": POOL, "hostId": 1, "name": "dc", "masterSdUUID": DOMAIN_ID, "masterVersion": 3,
+        "domainDict": {DOMAIN_ID: "active", second: "attached"}, "lockRenewalIntervalSec": 5, "leaseTimeSec": 60,
+        "ioOpTimeoutSec": 10, "leaseRetries": 3,
+    }  # fmt: skip
+    assert await manager.call("StoragePool.reconstructMaster", lost) is True
+    free = {"masterSdUUID": BLANK, "masterVersion": 0, "force": True}
+    clean = {"storagedomainID": second, "storagepoolID": BLANK, **free}
+    assert await manager.call("StorageDomain.detach", clean) is True
 
 
 def test_a_disc_image_says_its_numbers_as_text() -> None:

@@ -107,7 +107,7 @@ async def test_what_is_mounted(lab: Lab, kind: str, ref: dict[str, Any], source:
     assert await lab.connect(ref, ref, kind=kind) == [0, 0]
     (there,) = lab.at(f"/data-center/mnt/{place}")
     assert (there.source, there.type) == (source, ref.get("vfs_type", "nfs"))
-    assert there.options == [*filter(None, options.split(",")), "nosuid", "nodev", "noexec"]
+    assert there.options == [*filter(None, options.split(",")), "nosuid", "nodev", "noexec", "nosymfollow"]
     assert await lab.disconnect({"connection": ref["connection"]}, kind) == 0
     assert await lab.disconnect(ref, kind) == 0, "not connected is fine"
     assert not lab.mounts.mounted
@@ -143,7 +143,11 @@ async def test_what_is_refused(lab: Lab, kind: str, ref: dict[str, Any], code: i
 
 async def test_each_fails_alone_and_leaves_nothing(lab: Lab) -> None:
     lab.faults.set("mount", Fault(error="access denied by server", times=1))
-    assert await lab.connect({"connection": "s:/a"}, {"connection": "s:/b"}) == [MountError.code, 0]
+    rows = [{"id": BLANK, "connection": place} for place in ("s:/a", "s:/b")]  # also of one id
+    params: dict[str, Any] = {"storagepoolID": BLANK, "domainType": "NFS", "connectionParams": rows}
+    first, second = await lab.host.call(storage_pool.connect_storage_server, **params)
+    assert (first.status, second.status, second.reason) == (MountError.code, 0, "")
+    assert "access denied by server" in first.reason
     assert [one.source for one in lab.mounts.mounted] == ["s:/b"]
     await lab.restart()
     assert [c.remote for c in lab.host.repository.connections()] == ["s:/b"]

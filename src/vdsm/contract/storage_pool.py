@@ -93,10 +93,11 @@ class ConnectionRef(Input, frozen=True, kw_only=True):
 
 
 class ConnectionStatus(Output, frozen=True, kw_only=True):
-    """What came of one connection: 0, or the code of a problem."""
+    """What came of one connection: 0, or the code of a problem, with its text."""
 
     id: Uuid
     status: int
+    reason: str = ""
 
 
 class SpmStatus(Output, frozen=True, kw_only=True):
