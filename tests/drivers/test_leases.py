@@ -132,7 +132,7 @@ async def test_what_lies_on_the_storage_is_told_by_the_core(lab: Lab) -> None:
     space, place, name = lab.space, lab.lease, lab.space.name
     free = lease_areas.lease(lab.read(place.path, place.offset))
     assert free is not None
-    assert (free.lockspace, free.resource, free.version, free.time, free.hosts) == (name, "SDM", 0, 0, 2000)
+    assert (free.lockspace, free.resource, free.version, free.time) == (name, "SDM", 0, 0)
     second = lease_areas.host_id(lab.read(space.path, 512))
     assert second is not None
     assert (second.lockspace, second.owner, second.time > 0, second.io_timeout >= 0) == (name, 2, True, True)
@@ -144,7 +144,7 @@ async def test_what_lies_on_the_storage_is_told_by_the_core(lab: Lab) -> None:
     taken = lease_areas.lease(lab.read(place.path, place.offset))
     assert taken is not None
     assert (taken.version, taken.time) == (1, 0)
-    value = place.offset + lease_areas.value_offset(taken, place.sector)
+    value = place.offset + (lease_areas.value_offset(place.alignment, place.sector) or 0)
     assert lab.read(place.path, value).rstrip(b"\0") == b'{"a":1}'
     with pytest.raises(SanlockLVBError):
         await lab.one.write_value(lab.lease, b"x")
@@ -272,6 +272,30 @@ async def test_what_is_lost_in_one_lockspace_is_lost_there_alone(
     assert workers() == [writing]
     await leases.close()
     assert workers() == []
+
+
+async def test_a_host_id_that_another_overwrites_is_lost_with_its_leases(tmp_path: Path) -> None:
+    """sanlock finds it out when it renews, and ends whoever holds a lease there."""
+    daemon = Sanlock(tmp_path / "run", "robbed")
+    leases = SanlockLeases(run_directory=str(daemon.run))
+    lost: list[Lease] = []
+    leases.watch(lost.extend)
+    lab = Lab(leases, leases, tmp_path)
+    await lab.prepare()
+    await leases.join(lab.space, 1, io_timeout=TIMEOUT)
+    await leases.acquire(lab.lease, 1)
+    with Path(lab.space.path).open("r+b") as ids:
+        ids.write(bytes(512))
+    end = time.monotonic() + 20 * BUSY
+    while not lost:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert lost == [lab.lease]
+    while await leases.joined(lab.space, 1):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+    await leases.close()
+    daemon.kill()
 
 
 async def test_a_sanlock_that_dies(tmp_path: Path) -> None:
