@@ -115,7 +115,7 @@ class StorageParts:
         lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        membership = Membership(repository, domain_operations, switch, users)
+        membership = Membership(repository, domain_operations, switch, volume_leases, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
@@ -163,7 +163,7 @@ class StorageParts:
             remote,
             Images(repository, catalog, do, reconciler, runners, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, volume_leases, users),
             ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
