@@ -274,6 +274,30 @@ async def test_what_is_lost_in_one_lockspace_is_lost_there_alone(
     assert workers() == []
 
 
+async def test_a_host_id_that_another_overwrites_is_lost_with_its_leases(tmp_path: Path) -> None:
+    """sanlock finds it out when it renews, and ends whoever holds a lease there."""
+    daemon = Sanlock(tmp_path / "run", "robbed")
+    leases = SanlockLeases(run_directory=str(daemon.run))
+    lost: list[Lease] = []
+    leases.watch(lost.extend)
+    lab = Lab(leases, leases, tmp_path)
+    await lab.prepare()
+    await leases.join(lab.space, 1, io_timeout=TIMEOUT)
+    await leases.acquire(lab.lease, 1)
+    with Path(lab.space.path).open("r+b") as ids:
+        ids.write(bytes(512))
+    end = time.monotonic() + 20 * BUSY
+    while not lost:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert lost == [lab.lease]
+    while await leases.joined(lab.space, 1):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+    await leases.close()
+    daemon.kill()
+
+
 async def test_a_sanlock_that_dies(tmp_path: Path) -> None:
     daemon = Sanlock(tmp_path / "run", "mortal")
     leases = SanlockLeases(run_directory=str(daemon.run))

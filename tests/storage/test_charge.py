@@ -166,6 +166,7 @@ async def test_a_domain_is_made_with_its_leases(one: MemoryHost) -> None:
     assert internal.lockspace == SD
     assert (await one.call(storage_domain.get_info, storagedomainID=SD)).leases
     assert all(row.leases for row in await one.call(storage.list_))
+    assert (await one.call(storage_pool.get_info, storagepoolID=POOL)).info.leases
     assert await one.call(storage.check, storageID=SD) == []
 
 
@@ -410,6 +411,18 @@ async def test_a_setting_that_was_changed_counts_from_the_next_start_on(hosts: H
     again = await hosts.start(1)
     await again.storage.able()
     assert await status(again) == (SpmRole.SPM, 1, 2)
+
+
+async def test_charge_that_was_given_up_is_not_taken_again(hosts: Hosts, spm: MemoryHost) -> None:
+    await hosts.kill(1)
+    hosts.faults[0].set("acquire", Fault(hang=True))
+    again = await hosts.start(1)
+    await again.storage.host_ids.wait(SD, 1)
+    await again.call(storage_pool.spm_stop, storagepoolID=POOL)
+    hosts.faults[0].clear()
+    await again.storage.able()
+    assert await status(again) == (SpmRole.FREE, -1, -1)
+    await again.call(storage_pool.disconnect, storagepoolID=POOL, hostID=1, scsiKey="")
 
 
 async def test_after_a_crash_another_host_may_be_in_charge(hosts: Hosts, spm: MemoryHost, two: MemoryHost) -> None:

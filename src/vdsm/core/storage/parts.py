@@ -122,7 +122,7 @@ class StorageParts:
         copies = Copies(images, jobs, users)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
-        sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
+        self.sizes = sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
         merges = Merges(images, repository, catalog, do, jobs, sizes, runners)
         self.reconciler = reconciler = Reconciler(images, repository, catalog, do, settings.prepared)
         places = Places(files, repository, settings.directories, settings.repository)
@@ -163,7 +163,7 @@ class StorageParts:
             moves,
             streams,
             remote,
-            Images(repository, catalog, do, reconciler, settings.prepared),
+            Images(repository, catalog, do, reconciler, runners, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
             Pools(repository, monitor, domain_operations, domain_leases, charge, users),
             ExternalLeaseVerbs(leases, repository, lease_operations),

@@ -241,6 +241,7 @@ class Pools:
             domains=",".join(f"{domain}:{status}" for domain, status in pool.domains.items()),
             isoprefix=next((prefix for domain in pool.domains if (prefix := self._iso_prefix(pool, domain))), ""),
             pool_status=StoragePoolStatus.CONNECTED,
+            leases=pool.leases,
         )
         return StoragePoolFullInfo(info=info, dominfo=self._dominfo(pool))
 
