@@ -195,8 +195,8 @@ def move(
 ) -> None:
     """Copy an image with all its volumes to another domain of the pool; with MOVE the source goes once that is done.
 
-    Its ids stay. A template it goes on from must be in the other domain. No machine may have it. What is there is never
-    written over, also with `force`.
+    Its ids stay. A template it goes on from must be in the other domain; in one for backups a FAKE volume stands in for
+    it until it is copied there. No machine may have it. What is there is never written over, also with `force`.
     """
 
 

@@ -52,6 +52,7 @@ from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_copies import VolumeCopies
 from .volume_creation import VolumeCreation
 from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
@@ -138,7 +139,7 @@ class StorageParts:
             files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
         )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
-        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
+        image_moves = ImageMoves(repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
             disks,
             data_jobs,
@@ -156,6 +157,7 @@ class StorageParts:
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,
+            VolumeCopies(repository, catalog, do, copies, users),
             exports,
             tickets,
             moves,
@@ -185,7 +187,6 @@ class StorageParts:
             volumes,
             templates,
             sizes,
-            image_moves,
             exports,
             tickets,
             moves,
