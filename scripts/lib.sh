@@ -18,9 +18,10 @@ BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
 # shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
     ovmf iproute2)
-# e2fsprogs makes file systems.
+# e2fsprogs makes file systems; nfs-kernel-server serves one in a machine of a test's own.
 # shellcheck disable=SC2034
-TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git)
+TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git
+    nfs-kernel-server)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }

@@ -54,6 +54,7 @@ FILL: dict[str, dict[str, Any]] = {
 
 # Fields of the contract's type that the published one does not have in that case.
 DROP: dict[str, list[str]] = {
+    "ConnectStorageServerStatus": ["reason"],
     "RunningVmStats": ["exitCode", "exitReason", "exitMessage"],
     "ExitedVmStats": [
         "elapsedTime", "cpuUser", "cpuSys", "cpuUsage", "vcpuCount", "memUsage", "disks", "network", "displayInfo",

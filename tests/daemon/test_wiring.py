@@ -8,15 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from harness.until import soon
 from vdsm.contract import events as ev
-from vdsm.contract import vm
+from vdsm.contract import storage, vm
 from vdsm.contract.access import Role
 from vdsm.contract.errors import HypervisorUnavailable, RecoveryInProgress, StateUnavailable
 from vdsm.contract.events import EventFilter, EventRecord
 from vdsm.core.caller import Caller
 from vdsm.daemon import drivers, wiring
-from vdsm.daemon.config import Config, ConfigError, Daemon, Events, Simulate
+from vdsm.daemon.config import Config, ConfigError, Daemon, Events, Simulate, Storage
 from vdsm.daemon.wiring import House
 
 ADMIN = Caller(identity="uid:0", channel="rest+unix", role=Role.ADMIN)
@@ -87,6 +89,17 @@ async def test_simulated_machines_run_and_are_ours() -> None:
         again = (await house.bridge.call(vm.list_, {}, ADMIN)).result
         assert isinstance(again, list)
         assert {m.vm_id for m in again} < {m.vm_id for m in listed}, "a simulated machine keeps its id"
+
+
+async def test_storage_that_fails_is_seen_in_the_metrics() -> None:
+    config = Config(storage=Storage(directories=["/s"], repository="/r", prepared="/p", monitor_interval_s=0.01))
+    async with opened(None, config) as house:
+        await house.bridge.call(storage.init, {"path": "/s/a"}, ADMIN)
+        await soon("it is well", lambda: 'vdsm_storage_domains{state="active"} 1.0' in house.metrics.page().decode())
+    config = replace(config, simulate=Simulate(faults="probe:error=boom"))
+    async with opened(None, config) as house:
+        await house.bridge.call(storage.init, {"path": "/s/a"}, ADMIN)
+        await soon("it is not", lambda: 'vdsm_storage_domains{state="unusable"} 1.0' in house.metrics.page().decode())
 
 
 async def test_faults_come_from_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

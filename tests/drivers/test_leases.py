@@ -132,7 +132,7 @@ async def test_what_lies_on_the_storage_is_told_by_the_core(lab: Lab) -> None:
     space, place, name = lab.space, lab.lease, lab.space.name
     free = lease_areas.lease(lab.read(place.path, place.offset))
     assert free is not None
-    assert (free.lockspace, free.resource, free.version, free.time, free.hosts) == (name, "SDM", 0, 0, 2000)
+    assert (free.lockspace, free.resource, free.version, free.time) == (name, "SDM", 0, 0)
     second = lease_areas.host_id(lab.read(space.path, 512))
     assert second is not None
     assert (second.lockspace, second.owner, second.time > 0, second.io_timeout >= 0) == (name, 2, True, True)
@@ -144,7 +144,7 @@ async def test_what_lies_on_the_storage_is_told_by_the_core(lab: Lab) -> None:
     taken = lease_areas.lease(lab.read(place.path, place.offset))
     assert taken is not None
     assert (taken.version, taken.time) == (1, 0)
-    value = place.offset + lease_areas.value_offset(taken, place.sector)
+    value = place.offset + (lease_areas.value_offset(place.alignment, place.sector) or 0)
     assert lab.read(place.path, value).rstrip(b"\0") == b'{"a":1}'
     with pytest.raises(SanlockLVBError):
         await lab.one.write_value(lab.lease, b"x")
@@ -200,6 +200,17 @@ async def real(daemons: tuple[Sanlock, Sanlock], tmp_path: Path) -> AsyncIterato
     await made.end()
 
 
+def workers() -> list[int]:
+    """The processes that hold leases."""
+    said = subprocess.run(
+        ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=", "-o", "args="],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [int(line.split()[0]) for line in said.stdout.splitlines() if "vdsm.drivers.workers.leases" in line]
+
+
 async def test_sanlock_reads_what_is_written(real: Lab) -> None:
     """The layout of existing hosts: the lockspace in `ids`, SDM one alignment into `leases`."""
     await real.one.join(real.space, 1, io_timeout=TIMEOUT)
@@ -218,15 +229,8 @@ async def test_whoever_holds_one_and_dies_has_let_it_go(real: Lab) -> None:
     real.one.watch(lost.extend)
     await real.join_both()
     await real.one.acquire(real.lease, 1)
-    said = subprocess.run(
-        ["ps", "-ww", "--ppid", str(os.getpid()), "-o", "pid=", "-o", "args="],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    for line in said.stdout.splitlines():
-        if "vdsm.drivers.workers.leases" in line:
-            os.kill(int(line.split()[0]), 9)
+    for pid in workers():
+        os.kill(pid, 9)
     end = time.monotonic() + 10 * BUSY
     while not lost:
         assert time.monotonic() < end
@@ -237,6 +241,61 @@ async def test_whoever_holds_one_and_dies_has_let_it_go(real: Lab) -> None:
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
     await real.two.acquire(real.lease, 2)
+
+
+async def test_what_is_lost_in_one_lockspace_is_lost_there_alone(
+    daemons: tuple[Sanlock, Sanlock], tmp_path: Path
+) -> None:
+    leases = SanlockLeases(run_directory=str(daemons[0].run))
+    lost: list[Lease] = []
+    leases.watch(lost.extend)
+    labs = []
+    for name in ("a", "b"):
+        (tmp_path / f"{tmp_path.name}-{name}").mkdir()
+        labs.append(Lab(leases, leases, tmp_path / f"{tmp_path.name}-{name}"))
+        await labs[-1].prepare()
+    (writing,) = workers()
+    await asyncio.gather(*(leases.join(lab.space, 1, io_timeout=TIMEOUT) for lab in labs))
+    for lab in labs:
+        await leases.acquire(lab.lease, 1)
+    os.kill(next(pid for pid in workers() if pid != writing), 9)
+    end = time.monotonic() + 10 * BUSY
+    while not lost:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    (gone,) = lost
+    (kept,) = (lab.lease for lab in labs if lab.lease != gone)
+    assert await leases.held() == [(kept.lockspace, kept.name)]
+    await leases.release(kept, 1)
+    for lab in labs:
+        await leases.leave(lab.space, 1)
+    assert workers() == [writing]
+    await leases.close()
+    assert workers() == []
+
+
+async def test_a_host_id_that_another_overwrites_is_lost_with_its_leases(tmp_path: Path) -> None:
+    """sanlock finds it out when it renews, and ends whoever holds a lease there."""
+    daemon = Sanlock(tmp_path / "run", "robbed")
+    leases = SanlockLeases(run_directory=str(daemon.run))
+    lost: list[Lease] = []
+    leases.watch(lost.extend)
+    lab = Lab(leases, leases, tmp_path)
+    await lab.prepare()
+    await leases.join(lab.space, 1, io_timeout=TIMEOUT)
+    await leases.acquire(lab.lease, 1)
+    with Path(lab.space.path).open("r+b") as ids:
+        ids.write(bytes(512))
+    end = time.monotonic() + 20 * BUSY
+    while not lost:
+        assert time.monotonic() < end
+        await asyncio.sleep(0.02)
+    assert lost == [lab.lease]
+    while await leases.joined(lab.space, 1):
+        assert time.monotonic() < end
+        await asyncio.sleep(0.05)
+    await leases.close()
+    daemon.kill()
 
 
 async def test_a_sanlock_that_dies(tmp_path: Path) -> None:

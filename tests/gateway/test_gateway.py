@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import secrets
 import xmlrpc.client
@@ -27,6 +29,8 @@ from harness.on_bus import Gateway, bus_table
 from harness.rabbitmq import RabbitMQ
 from harness.stomp import JavaClient, StompClient, Wired
 from harness.until import until
+from vdsm.contract.errors import StreamNotCarried
+from vdsm.contract.storage_words import BLANK
 
 __all__ = [  # a manager's own flow and manners, unchanged
     "test_a_batch_is_answered_in_its_order",
@@ -85,6 +89,15 @@ def test_xml_rpc(wired: Gateway) -> None:
         answer: Any = proxy.getVdsCapabilities()
         assert answer["status"] == {"code": 0, "message": "Done"}
         assert answer["info"]["cpuModel"]
+
+
+def test_an_image_stream_is_refused_by_name(wired: Gateway) -> None:
+    door = http.client.HTTPConnection("127.0.0.1", wired.port(), timeout=60)
+    ids = dict.fromkeys(("Storage-Pool-Id", "Storage-Domain-Id", "Image-Id"), BLANK)
+    with contextlib.closing(door):
+        door.request("PUT", "/", b"data", ids)
+        answer = door.getresponse()
+        assert (answer.status, json.loads(answer.read())["code"]) == (400, StreamNotCarried.code)
 
 
 def told_of_a_pause(gateway: Gateway, client: StompClient) -> bool:

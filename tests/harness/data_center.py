@@ -37,7 +37,8 @@ class DataCenter:
             await host.call(storage_domain.create, storagedomainID=domain, **more)
         master: dict[str, Any] = {"storagepoolID": POOL, "masterSdUUID": SD, "masterVersion": 1}
         await host.call(storage_pool.create, **master, name="dc", domainList=[SD, SD2])
-        await host.call(storage_pool.connect, **master, hostID=1, scsiKey="")
+        active = {SD: "Active", SD2: "Active"}
+        await host.call(storage_pool.connect, **master, hostID=1, scsiKey="", domainDict=active)
         await host.call(storage_pool.spm_start, storagepoolID=POOL)
 
     async def image(self, *formats: str, size: int = 16 * MiB, domain: str = SD) -> Made:

@@ -125,6 +125,14 @@ async def test_vitals_say_their_seconds_in_text(manager: Manager) -> None:
     assert await manager.call("Host.getStorageRepoStats", {"domains": [VOLUME]}) == {}
 
 
+async def test_a_connection_is_taken_as_managers_write_it(manager: Manager) -> None:
+    ref = {**CONNECTION, "connection": "server:/export", "protocol_version": "auto", "timeout": "100", "retrans": "6"}
+    for more in ({}, {"mnt_options": "ac", "vfs_type": "", "tpgt": "", "ifaceName": "", "netIfaceName": ""}):
+        params = {"storagepoolID": BLANK, "domainType": 1, "connectionParams": [{**ref, **more}]}
+        for verb in ("connectStorageServer", "disconnectStorageServer"):
+            assert await manager.call(f"StoragePool.{verb}", params) == [{"id": BLANK, "status": 0}]
+
+
 async def test_domains_and_pools_are_lists_of_ids(manager: Manager) -> None:
     wanted = {"storagepoolID": BLANK, "domainClass": 1, "storageType": 4, "remotePath": "/storage/vm"}
     assert DOMAIN_ID in texts(await manager.call("Host.getStorageDomains", wanted))
@@ -233,6 +241,17 @@ async def test_what_a_pool_keeps_and_its_other_master(manager: Manager) -> None:
     await manager.finished("StoragePool.switchMaster", {"storagepoolID": POOL, **masters})
     info = (await manager.call("StoragePool.getInfo", {"storagepoolID": POOL}))["info"]
     assert (info["master_uuid"], integer(info["master_ver"])) == (second, 2)
+    assert await manager.call("StoragePool.spmStop", {"storagepoolID": POOL}) is True
+    assert await manager.call("StoragePool.disconnect", {"storagepoolID": POOL, "hostID": 1, "scsiKey": POOL}) is True
+    lost = {
+        "storagepoolID": POOL, "hostId": 1, "name": "dc", "masterSdUUID": DOMAIN_ID, "masterVersion": 3,
+        "domainDict": {DOMAIN_ID: "active", second: "attached"}, "lockRenewalIntervalSec": 5, "leaseTimeSec": 60,
+        "ioOpTimeoutSec": 10, "leaseRetries": 3,
+    }  # fmt: skip
+    assert await manager.call("StoragePool.reconstructMaster", lost) is True
+    free = {"masterSdUUID": BLANK, "masterVersion": 0, "force": True}
+    clean = {"storagedomainID": second, "storagepoolID": BLANK, **free}
+    assert await manager.call("StorageDomain.detach", clean) is True
 
 
 def test_a_disc_image_says_its_numbers_as_text() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness.memory_host import MemoryHost
-from vdsm.contract import AnyVerb, Kind, storage, storage_domain, storage_pool, task, volume
+from vdsm.contract import AnyVerb, Kind, disk, storage, storage_domain, storage_pool, task, volume
 from vdsm.contract.errors import TaskAborted
-from vdsm.contract.errors_domains import IsSpm, SpmStatusError, SpmStopError
+from vdsm.contract.errors_domains import IsSpm, SpmStatusError, SpmStopError, StorageInUse
 from vdsm.contract.errors_storage import AcquireHostIdFailure, AcquireLockFailure, LockManagerUnavailable
 from vdsm.contract.events import PoolStatus, Severity
 from vdsm.contract.storage_pool import SpmRole, SpmStatus
@@ -166,6 +166,7 @@ async def test_a_domain_is_made_with_its_leases(one: MemoryHost) -> None:
     assert internal.lockspace == SD
     assert (await one.call(storage_domain.get_info, storagedomainID=SD)).leases
     assert all(row.leases for row in await one.call(storage.list_))
+    assert (await one.call(storage_pool.get_info, storagepoolID=POOL)).info.leases
     assert await one.call(storage.check, storageID=SD) == []
 
 
@@ -374,6 +375,19 @@ async def test_one_host_alone_with_leases(hosts: Hosts) -> None:
     assert (again.leases, again.in_charge) == (True, True)
 
 
+async def test_storage_that_is_being_changed_is_not_closed(hosts: Hosts) -> None:
+    host = await hosts.start(1)
+    made = await host.call(storage.init, path="/storage/vm")
+    host.disk_faults.set("create", Fault(hang=True))
+    begun = asyncio.create_task(host.call(disk.create, name="d", size=1 << 20))
+    await become(lambda: host.repository.writing(made.pool) > 0)
+    with pytest.raises(StorageInUse, match="operations"):
+        await host.call(storage.close, storageID=made.id)
+    host.disk_faults.clear()
+    await begun
+    await host.call(storage.close, storageID=made.id)
+
+
 # ---- a daemon that starts again --------------------------------------------------------------------------------------
 
 
@@ -410,6 +424,18 @@ async def test_a_setting_that_was_changed_counts_from_the_next_start_on(hosts: H
     again = await hosts.start(1)
     await again.storage.able()
     assert await status(again) == (SpmRole.SPM, 1, 2)
+
+
+async def test_charge_that_was_given_up_is_not_taken_again(hosts: Hosts, spm: MemoryHost) -> None:
+    await hosts.kill(1)
+    hosts.faults[0].set("acquire", Fault(hang=True))
+    again = await hosts.start(1)
+    await again.storage.host_ids.wait(SD, 1)
+    await again.call(storage_pool.spm_stop, storagepoolID=POOL)
+    hosts.faults[0].clear()
+    await again.storage.able()
+    assert await status(again) == (SpmRole.FREE, -1, -1)
+    await again.call(storage_pool.disconnect, storagepoolID=POOL, hostID=1, scsiKey="")
 
 
 async def test_after_a_crash_another_host_may_be_in_charge(hosts: Hosts, spm: MemoryHost, two: MemoryHost) -> None:
@@ -514,6 +540,8 @@ async def test_a_volume_has_one_worker(spm: MemoryHost, two: MemoryHost) -> None
     async with leases.held(domain, IMAGE, BASE):
         async with leases.held(domain, IMAGE, BASE):
             pass
+        with pytest.raises(StorageInUse, match=BASE):
+            await two.call(storage_pool.disconnect, storagepoolID=POOL, hostID=2, scsiKey="")
         with pytest.raises(AcquireLockFailure, match="host 2"):
             async with spm.storage.volume_leases.held(spm.repository.find(SD), IMAGE, BASE):
                 pass

@@ -25,7 +25,7 @@ from harness.machine_disks import (
     until,
 )
 from harness.memory_host import MemoryHost
-from vdsm.contract import disk, storage, task, vm, volume
+from vdsm.contract import disk, image, storage, task, vm, volume
 from vdsm.contract import host as hosts
 from vdsm.contract.errors import (
     BadDiskResizeParameter,
@@ -311,6 +311,56 @@ async def test_the_links_are_there_while_it_runs(host: MemoryHost) -> None:
     assert links(host) == [link]
     await host.call(vm.destroy, vmID=machine.vm_id)
     await until(lambda: not links(host))
+
+
+async def test_a_managers_machine_goes_by_the_links(center: DataCenter) -> None:
+    host, made = center.host, await center.image("RAW", "COW", "COW")
+    domain = made.where["storagedomainID"]
+    place = f"/run/vdsm/storage/{domain}/{made.id}"
+
+    def document(volume_id: str, kind: str = "qcow2", more: str = "") -> dict[str, str]:
+        return {
+            "xml": "<domain type='kvm'><name>m</name><memory>65536</memory><os><type>hvm</type></os><devices>"
+            f"<disk type='file' device='disk'><driver name='qemu' type='{kind}'/><source file='{place}/{volume_id}'/>"
+            f"<target dev='vda' bus='virtio'/></disk>{more}</devices></domain>"
+        }
+
+    base, middle, top = made.volumes
+    twice = document(top)["xml"].partition("<devices>")[2].partition("</devices>")[0].replace("vda", "vdb")
+    other = "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/images/a'/><backingStore>"
+    other += f"<source file='{place}/{base}'/></backingStore><target dev='vdb'/></disk>"
+    for params, problem in (
+        (document(base, "raw"), DiskUnusable),
+        (document(top, "raw"), DiskUnusable),
+        (document(str(uuid.uuid4())), VolumeDoesNotExist),
+        (document(top, more=twice), XmlRefused),
+        (document(top, more=other), XmlRefused),
+    ):
+        async with nothing_changed(host, problem):
+            await host.call(vm.create, vmParams=params)
+    machine = await host.call(vm.create, vmParams=document(top))
+    assert await layers(host, machine.vm_id) == [top, middle, base]
+    assert links(host) == [place]
+    assert (await host.call(vm.get_stats, vmID=machine.vm_id))[0].disks["vda"].image_id == made.id
+    await host.call(image.teardown, **made.where)
+    assert links(host) == [place], "QEMU goes by it"
+    await host.call(vm.snapshot, vmID=machine.vm_id)
+    assert len(await layers(host, machine.vm_id)) == 4
+    root = ET.XML((await host.call(hosts.dumpxmls, vmList=[machine.vm_id]))[machine.vm_id])
+    assert all(source.get("file", "").startswith(f"{place}/") for source in root.iter("source"))
+    await host.call(vm.destroy, vmID=machine.vm_id)
+    await until(lambda: not links(host))
+
+
+async def test_a_running_machines_volume_grows_in_the_managers_order(center: DataCenter) -> None:
+    host, made = center.host, await center.image("RAW")
+    machine = await host.create("a", disks=[{"path": made.id}])
+    named: dict[str, Any] = {**made.where, "volumeID": made.volumes[0]}
+    await center.call(volume.extend_size, **named, newSize=32 * MIB)
+    drive = {"domainID": made.where["storagedomainID"], "imageID": made.id, "volumeID": made.volumes[0]}
+    grown = await host.call(vm.disk_size_extend, vmID=machine.vm_id, driveSpecs=drive, newSize=32 * MIB)
+    assert grown == 32 * MIB
+    assert (await center.call(volume.get_info, **named)).capacity == 32 * MIB
 
 
 async def test_a_start_that_comes_to_nothing_leaves_no_link(host: MemoryHost) -> None:

@@ -99,10 +99,10 @@ async def test_qemu_fails_and_the_chain_is_whole(host: MemoryHost, method: str) 
     await merge(host, machine, info, names[0], names[1])
 
 
-@pytest.mark.parametrize("kept", [False, True])
-async def test_the_power_is_cut_in_the_middle(host: MemoryHost, kept: bool) -> None:
+@pytest.mark.parametrize(("kept", "way"), [(False, vm.destroy), (True, vm.destroy), (False, vm.shutdown)])
+async def test_the_power_goes_in_the_middle(host: MemoryHost, kept: bool, way: Any) -> None:
     info = await make(host)
-    params = {"name": "a", "memory": 64, "disks": [{"path": "root"}]}
+    params = {"name": "a", "memory": 64, "guestAgent": False, "disks": [{"path": "root"}]}
     machine = await host.call(vm.define if kept else vm.create, vmParams=params)
     if kept:
         await host.call(vm.start, vmID=machine.vm_id)
@@ -111,12 +111,26 @@ async def test_the_power_is_cut_in_the_middle(host: MemoryHost, kept: bool) -> N
     host.hypervisor._obeys_after = 5
     work = asyncio.create_task(merge(host, machine, info, names[0], names[1]))
     await until(lambda: any(m.jobs for m in host.hypervisor._machines.values()))
-    await host.call(vm.destroy, vmID=machine.vm_id)
+    host.hypervisor._obeys_after = 0.05
+    await host.call(way, vmID=machine.vm_id)
     with pytest.raises(MergeFailed):
         await work
     assert await chain(host, info.id) == names
     assert (await host.call(disk.get_info, diskID=info.id)).status is VolumeStatus.OK
     await sound(host)
+
+
+async def test_libvirt_goes_away_and_comes_back_in_the_middle(host: MemoryHost) -> None:
+    info, machine, names = await stack(host, 2)
+    host.hypervisor._obeys_after = 0.3
+    work = asyncio.create_task(merge(host, machine, info, names[0], names[1]))
+    await until(lambda: any(m.jobs for m in host.hypervisor._machines.values()))
+    host.hypervisor.faults.disconnect()
+    await asyncio.sleep(0.5)  # the job catches up meanwhile
+    host.hypervisor.faults.reconnect()
+    await work
+    assert await chain(host, info.id) == names[1:] == await layers(host, machine.vm_id)
+    assert await content(host, info, 2) == [1, 2]
 
 
 async def test_a_merge_is_called_off(host: MemoryHost) -> None:
@@ -201,3 +215,35 @@ async def test_of_a_stopped_machine_they_go_by_the_storage(host: MemoryHost) -> 
         assert await layers(host, machine.vm_id) == await chain(host, info.id)
         await host.call(vm.destroy, vmID=machine.vm_id)
     await sound(host)
+
+
+@pytest.mark.parametrize("boundary", range(1, 14))
+async def test_the_daemon_dies_at_each_step_of_a_snapshot(tmp_path: Path, boundary: int) -> None:
+    seen = 0
+    died = asyncio.Event()
+
+    def at_boundary(row: Any) -> None:
+        nonlocal seen
+        seen += row.verb == "VM.snapshot"
+        if row.verb == "VM.snapshot" and seen == boundary:
+            died.set()
+            raise asyncio.CancelledError
+
+    first = MemoryHost(tmp_path, at_boundary=at_boundary)
+    await first.open()
+    await first.call(storage.init, path="/storage/vm")
+    info = await make(first)
+    machine = await first.create("a", disks=[{"path": "root"}])
+    work = asyncio.create_task(first.call(vm.snapshot, vmID=machine.vm_id))
+    await asyncio.wait([work, asyncio.create_task(died.wait())], return_when=asyncio.FIRST_COMPLETED)
+    work.cancel()
+    await first.close()
+    second = MemoryHost(tmp_path, first.hypervisor, tree=first.tree)
+    await second.open()
+    await second.tasks.settled()
+    assert not second.tasks.unfinished()
+    names = await chain(second, info.id)
+    assert names == await layers(second, machine.vm_id)
+    assert len(names) == 2
+    await sound(second)
+    await second.close()

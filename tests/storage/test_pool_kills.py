@@ -32,7 +32,6 @@ STORIES: dict[str, list[tuple[AnyVerb, dict[str, Any]]]] = {
     ],
     "reconstructMaster": [*LET_GO, (storage_pool.reconstruct_master, RECONSTRUCT)],
     "destroy": [(storage_pool.destroy, HOST)],
-    "destroy what was let go": [*LET_GO, (storage_pool.destroy, HOST)],
     "detach": [(storage_domain.detach, {**WHO, "storagedomainID": SD2})],
 }
 """The daemon dies in the last call."""

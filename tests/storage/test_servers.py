@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -106,7 +107,7 @@ async def test_what_is_mounted(lab: Lab, kind: str, ref: dict[str, Any], source:
     assert await lab.connect(ref, ref, kind=kind) == [0, 0]
     (there,) = lab.at(f"/data-center/mnt/{place}")
     assert (there.source, there.type) == (source, ref.get("vfs_type", "nfs"))
-    assert there.options == [*filter(None, options.split(",")), "nosuid", "nodev", "noexec"]
+    assert there.options == [*filter(None, options.split(",")), "nosuid", "nodev", "noexec", "nosymfollow"]
     assert await lab.disconnect({"connection": ref["connection"]}, kind) == 0
     assert await lab.disconnect(ref, kind) == 0, "not connected is fine"
     assert not lab.mounts.mounted
@@ -142,7 +143,11 @@ async def test_what_is_refused(lab: Lab, kind: str, ref: dict[str, Any], code: i
 
 async def test_each_fails_alone_and_leaves_nothing(lab: Lab) -> None:
     lab.faults.set("mount", Fault(error="access denied by server", times=1))
-    assert await lab.connect({"connection": "s:/a"}, {"connection": "s:/b"}) == [MountError.code, 0]
+    rows = [{"id": BLANK, "connection": place} for place in ("s:/a", "s:/b")]  # also of one id
+    params: dict[str, Any] = {"storagepoolID": BLANK, "domainType": "NFS", "connectionParams": rows}
+    first, second = await lab.host.call(storage_pool.connect_storage_server, **params)
+    assert (first.status, second.status, second.reason) == (MountError.code, 0, "")
+    assert "access denied by server" in first.reason
     assert [one.source for one in lab.mounts.mounted] == ["s:/b"]
     await lab.restart()
     assert [c.remote for c in lab.host.repository.connections()] == ["s:/b"]
@@ -252,6 +257,18 @@ async def test_a_mount_that_cannot_be_let_go_stays_connected(lab: Lab) -> None:
     assert (row.id, row.state) == (SD, StorageState.ACTIVE)
     assert await lab.disconnect(NFS) == 0
     assert await lab.host.call(storage.list_) == []
+
+
+async def test_a_daemon_that_dies_while_it_connects_leaves_nothing_unknown(lab: Lab) -> None:
+    lab.host.file_faults.set("names", Fault(hang=True))
+    connecting = asyncio.create_task(lab.connect(NFS))
+    await soon("it is mounted", lab.at)
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+    await lab.restart()
+    assert [c.remote for c in lab.host.repository.connections()] == [NFS["connection"]]
+    assert await lab.disconnect(NFS) == 0
+    assert not lab.mounts.mounted
 
 
 async def test_a_restart_mounts_what_is_not_mounted(lab: Lab) -> None:

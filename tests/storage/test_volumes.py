@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from harness.data_center import POOL, SD2, DataCenter, Made, MiB
+from harness.memory_host import ADMIN, MemoryHost
 from vdsm.contract import AnyVerb, image, storage_domain, task, vm, volume
-from vdsm.contract.errors import InvalidParams, Problem
+from vdsm.contract.errors import InvalidParams, Problem, TaskNotRevertible
 from vdsm.contract.errors_domains import (
     DiskInUse,
     DiskUnusable,
@@ -26,7 +27,9 @@ from vdsm.contract.errors_domains import (
 )
 from vdsm.contract.errors_storage import ImageVerificationError, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole
+from vdsm.contract.task import State
 from vdsm.contract.vm_params import DiskFormat
+from vdsm.drivers.simulated.faults import Fault
 
 ILLEGAL = VolumeLegality.ILLEGAL
 LEAF, INTERNAL = VolumeRole.LEAF, VolumeRole.INTERNAL
@@ -121,6 +124,21 @@ async def test_bad_metadata_go_by_force_alone(center: DataCenter) -> None:
     assert await center.findings() == []
 
 
+async def test_what_has_no_way_back_is_not_stopped(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    center.host.file_faults.set("remove", Fault(delay=0.3))
+    outcome = await center.host.bridge.call(
+        volume.delete, {**named(made), "postZero": False, "force": False}, ADMIN, wait=0
+    )
+    assert outcome.task is not None
+    with pytest.raises(TaskNotRevertible, match="no way back"):
+        await center.call(task.stop, taskID=outcome.task.id)
+    center.host.file_faults.clear()
+    await center.host.locks.hold("test", [f"disk:{made.id}"])  # until it is over
+    assert (await center.call(task.get, taskID=outcome.task.id)).state is State.DONE
+    assert await center.findings() == []
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
@@ -156,8 +174,6 @@ async def test_a_machines_volume_stays(center: DataCenter) -> None:
     machine = await center.host.create("a", disks=[{"path": made.id}])
     async with nothing_changed(center, DiskInUse):
         await center.call(volume.delete, **named(made), postZero=False, force=True)
-    async with nothing_changed(center, DiskInUse):
-        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
     await center.call(vm.destroy, vmID=machine.vm_id)
     await center.call(volume.delete, **named(made), postZero=False, force=False)
 
@@ -318,3 +334,27 @@ async def test_teardown_only_looks(center: DataCenter) -> None:
     await center.call(volume.teardown, **where)
     with pytest.raises(VolumeDoesNotExist):
         await center.call(volume.teardown, **{**where, "volumeID": POOL})
+
+
+# ---- where there are leases ------------------------------------------------------------------------------------------
+
+
+async def test_with_leases_a_volume_has_one_and_is_enlarged_by_who_holds_it() -> None:
+    host = MemoryHost(None, local_leases=True)
+    await host.open()
+    try:
+        center = DataCenter(host)
+        await center.open()
+        made = await center.image("RAW", "COW")
+        info = await center.call(volume.get_info, **named(made))
+        assert (info.lease.path, info.lease.offset, info.lease.owners) == (f"{made.path(1)}.lease", 0, [])
+        await center.call(volume.extend_size, **named(made), newSize=32 * MiB)
+        after = await center.call(volume.get_info, **named(made))
+        assert after.lease.version > info.lease.version, "it was taken"
+        assert after.lease.owners == [], "and let go"
+        await center.call(image.move, **made.where, dstSdUUID=SD2, operation="MOVE", postZero=False, force=False)
+        moved = await center.call(volume.get_info, **{**named(made), "storagedomainID": SD2})
+        assert (moved.lease.path, moved.lease.owners) == (f"{Made(made.id, made.volumes, SD2).path(1)}.lease", [])
+        assert await center.findings() == await center.findings(SD2) == []
+    finally:
+        await host.close()

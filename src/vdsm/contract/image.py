@@ -23,6 +23,10 @@ _READS = (
     ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.NoSuchDisk, es.StorageBroken, es.PathEscapes,
     e.DeadlineExceeded, e.TooBusy,
 )  # fmt: skip
+_LEASES = (
+    es.ClusterLockInitError, es.AcquireHostIdFailure, es.AcquireLockFailure, es.ReleaseLockFailure,
+    es.LockManagerUnavailable,
+)  # fmt: skip
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.ObjectBusy, e.StateUnavailable,
 )  # fmt: skip
@@ -168,7 +172,7 @@ def reconcile_volume_chain(
 _COPIES = (
     *_CHANGES, ed.ImagesNotSupportedError, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, ed.CannotCopyVolume,
     ed.GenerationMismatch, es.DestinationVolumeTooSmall, es.FileMissing, es.ImageOperationFailed,
-    es.ImageVerificationError, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams,
+    es.ImageVerificationError, *_LEASES, e.InvalidParams,
     e.HypervisorUnavailable,
 )  # fmt: skip
 
@@ -191,8 +195,8 @@ def move(
 ) -> None:
     """Copy an image with all its volumes to another domain of the pool; with MOVE the source goes once that is done.
 
-    Its ids stay. A template it goes on from must be in the other domain. No machine may have it. What is there is never
-    written over, also with `force`.
+    Its ids stay. A template it goes on from must be in the other domain; in one for backups a FAKE volume stands in for
+    it until it is copied there. No machine may have it. What is there is never written over, also with `force`.
     """
 
 
@@ -274,7 +278,7 @@ def send(
 
 _TRANSFERS = (
     *_CHANGES, ed.VolumeDoesNotExist, ed.DiskUnusable, ed.DiskInUse, es.RemoteRefused, es.RemoteTransferError,
-    es.FileMissing, es.AcquireLockFailure, es.LockManagerUnavailable, e.InvalidParams, e.HypervisorUnavailable,
+    es.FileMissing, *_LEASES, e.InvalidParams, e.HypervisorUnavailable,
 )  # fmt: skip
 
 

@@ -93,10 +93,11 @@ class ConnectionRef(Input, frozen=True, kw_only=True):
 
 
 class ConnectionStatus(Output, frozen=True, kw_only=True):
-    """What came of one connection: 0, or the code of a problem."""
+    """What came of one connection: 0, or the code of a problem, with its text."""
 
     id: Uuid
     status: int
+    reason: str = ""
 
 
 class SpmStatus(Output, frozen=True, kw_only=True):
@@ -120,6 +121,7 @@ class StoragePoolInfo(Output, frozen=True, kw_only=True):
     domains: str  # <id>:<status>,...
     isoprefix: str
     pool_status: StoragePoolStatus = msgspec.field(name="pool_status")
+    leases: bool  # whether sanlock keeps other hosts from what this one uses
 
 
 class DomainAlert(Output, frozen=True, kw_only=True):

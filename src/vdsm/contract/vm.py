@@ -212,7 +212,7 @@ def change_cd(vm_id: VmId, drive_spec: CdImage) -> VmInfo:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disks",
-    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotplugDiskFailed), emits=(ev.VMDefined,),
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotplugDiskFailed), emits=(ev.VMDefined, ev.VMStatus),
 )  # fmt: skip
 def hotplug_disk(vm_id: VmId, params: HotplugDisk) -> VmInfo:
     """Plug a disk into a running machine; it stays in the machine's definition."""
@@ -220,7 +220,8 @@ def hotplug_disk(vm_id: VmId, params: HotplugDisk) -> VmInfo:
 
 @verb(
     kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/disks/unplug",
-    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotunplugDiskFailed), emits=(ev.VMDefined,),
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.XmlRefused, e.HotunplugDiskFailed),
+    emits=(ev.VMDefined, ev.VMStatus),
 )  # fmt: skip
 def hotunplug_disk(vm_id: VmId, params: HotplugDisk) -> VmInfo:
     """Ask the guest to let go of a disk, wait up to 30 s for that, and take it out of the machine.
@@ -251,6 +252,7 @@ def thaw(vm_id: VmId) -> None:
         *_CHANGES, *_DISKS, e.VMIsDown, e.JobExists, e.SnapshotFailed, e.InvalidParameter, e.SnapshotMemoryNotOffered,
         ed.SpmStatusError, ed.CannotCloneVolume, es.ImageOperationFailed, es.ImageVerificationError,
     ),
+    emits=(ev.VMStatus,),
 )  # fmt: skip
 def snapshot(
     vm_id: VmId,
@@ -272,7 +274,7 @@ def snapshot(
 
 @verb(
     kind=Kind.TASK, needs=Privilege.VM_CONFIG, since="1.0", http="POST /vms/{vm_id}/merge",
-    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.JobExists, e.MergeFailed),
+    raises=(*_CHANGES, *_DISKS, e.VMIsDown, e.JobExists, e.MergeFailed), emits=(ev.VMStatus,),
 )  # fmt: skip
 def merge(
     vm_id: VmId,

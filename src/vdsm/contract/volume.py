@@ -36,6 +36,10 @@ _READS = (
     ed.StorageDomainDoesNotExist, ed.StorageUnusable, ed.VolumeDoesNotExist, es.StorageBroken, es.PathEscapes,
     e.DeadlineExceeded, e.TooBusy,
 )  # fmt: skip
+_LEASES = (
+    es.ClusterLockInitError, es.AcquireHostIdFailure, es.AcquireLockFailure, es.ReleaseLockFailure,
+    es.LockManagerUnavailable,
+)  # fmt: skip
 _CHANGES = (
     *_READS, ed.SpmStatusError, es.NoSpaceLeftOnDomain, es.StorageReadOnly, es.ImageOperationFailed,
     es.ImageVerificationError, es.ClusterLockInitError, es.LockManagerUnavailable, e.ObjectBusy, e.StateUnavailable,
@@ -223,7 +227,7 @@ def delete(
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/extend",
     command="volume extend",
-    raises=(*_CHANGES, *_IN_USE, es.FileMissing, es.AcquireLockFailure, es.LockManagerUnavailable, ed.NoSuchDisk,
+    raises=(*_CHANGES, *_IN_USE, es.FileMissing, *_LEASES, ed.NoSuchDisk,
             ed.VolumeNonWritable, ed.VolumeResizeValueError),
 )  # fmt: skip
 def extend_size(
@@ -273,8 +277,8 @@ def teardown(storagedomain_id: DomainId, image_id: ImageId, volume_id: VolumeId)
 
 @verb(
     kind=Kind.TASK, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /volumes/{volume_id}/copy",
-    raises=(*_CHANGES, *_IN_USE, es.FileMissing, es.DestinationVolumeTooSmall, es.AcquireLockFailure,
-            es.LockManagerUnavailable, ed.NoSuchDisk, ed.ImagesNotSupportedError, ed.OverwriteImageError,
+    raises=(*_CHANGES, *_IN_USE, *_LEASES, es.FileMissing, es.DestinationVolumeTooSmall, ed.NoSuchDisk,
+            ed.ImagesNotSupportedError, ed.OverwriteImageError,
             ed.VolumeImageHasChildren, ed.CannotCopyVolume, ed.GenerationMismatch, e.InvalidParams),
     emits=(ev.DiskCreated, ev.DiskRemoved),
 )  # fmt: skip

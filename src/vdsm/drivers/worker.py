@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import os
 import socket
@@ -111,7 +112,9 @@ class Worker:
                 with theirs:
                     self._process = await asyncio.to_thread(_spawn, theirs, self._program, self._process)
                 reader, self._writer = await asyncio.open_unix_connection(sock=ours)
-                self._listening = asyncio.create_task(self._listen(reader), name=self._name)
+                # apart from the call that starts it: what it tells of is nobody's call
+                apart = contextvars.Context()
+                self._listening = asyncio.create_task(self._listen(reader), name=self._name, context=apart)
             return self._writer
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:

@@ -24,6 +24,8 @@ from .repository import Repository
 
 log = logging.getLogger(__name__)
 
+_MANY = 200  # volumes; each takes some 40 microseconds to read
+
 
 class Found(NamedTuple):
     """An image, and where it lies."""
@@ -82,7 +84,16 @@ class Catalog:
     async def images(self, domain: Domain) -> dict[str, Image]:
         """Every image of a usable domain, without those that are only just being made or removed."""
         found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
-        return {name: image for name, image in chains.images_of(domain.id, found).items() if image.own()}
+        if len(found) > _MANY:  # in a thread, so that other calls go on meanwhile
+            images = await asyncio.to_thread(chains.images_of, domain.id, found)
+        else:
+            images = chains.images_of(domain.id, found)
+        return {name: image for name, image in images.items() if image.own()}
+
+    async def volumes(self, domain: Domain) -> list[str]:
+        """The ids of every volume of a usable domain, also of those whose metadata cannot be used."""
+        found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
+        return sorted({volume for _, volume in chains.ids_of(found)})
 
     async def image(self, domain: Domain, image_id: str) -> Image | None:
         directory = domain.path(layout.image(image_id))

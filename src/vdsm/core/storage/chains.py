@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -95,14 +95,24 @@ class Image:
             return next(iter(self.volumes.values()), None)
 
 
+def ids_of(paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Image and volume of each `.meta` file, images being removed left out."""
+    return (ids for path in paths if (ids := _ids(path)) is not None)
+
+
+def _ids(path: str) -> tuple[str, str] | None:
+    directory, _, name = path.rpartition("/")
+    image_id, volume_id = directory.rpartition("/")[2], name.removesuffix(layout.META)
+    return (image_id, volume_id) if is_uuid(image_id) and is_uuid(volume_id) else None
+
+
 def images_of(domain_id: str, files: Mapping[str, bytes]) -> dict[str, Image]:
     """From every `.meta` file of a domain, by its path: the images, those being removed left out."""
     found: dict[str, Image] = {}
     for path, data in files.items():
-        image_id, _, name = path.rpartition("/")
-        image_id, volume_id = image_id.rpartition("/")[2], name.removesuffix(layout.META)
-        if not is_uuid(image_id) or not is_uuid(volume_id):
+        if (ids := _ids(path)) is None:
             continue
+        image_id, volume_id = ids
         image = found.setdefault(image_id, Image(image_id))
         try:
             meta = volume_meta.decode(data)

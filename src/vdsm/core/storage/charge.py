@@ -15,7 +15,7 @@ from vdsm.contract.errors_domains import SpmStartError
 from vdsm.contract.errors_storage import AcquireLockFailure
 from vdsm.contract.events import PoolStatus
 from vdsm.contract.storage_pool import SpmRole
-from vdsm.core import flow
+from vdsm.core import background, flow
 from vdsm.core.journal import Journal
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.steps import operation
@@ -48,22 +48,23 @@ class Charge:
         self._losses = 0
         self._contending: set[str] = set()
         self._works: set[asyncio.Task[None]] = set()
-        self._again: list[asyncio.Task[None]] = []
+        self._again: dict[str, asyncio.Task[None]] = {}  # by pool
 
     def open(self) -> None:
         """What the last daemon was in charge of this one is not, until it holds the lease itself: it tries to."""
         was = [pool for pool in self._repository.pools() if pool.leases and pool.in_charge]
         for pool in was:
             self._repository.drop_charge(pool.id)
-            self._again.append(asyncio.create_task(self._take_again(pool), name=f"take charge of {pool.id} again"))
+            name = f"take charge of {pool.id} again"
+            self._again[pool.id] = background.begin(self._take_again(pool), name=name)
 
     async def settled(self) -> None:
         """Wait until it is known of each pool whether this host is in charge of it again."""
         if self._again:
-            await asyncio.wait(self._again)
+            await asyncio.wait(list(self._again.values()))
 
     async def close(self) -> None:
-        works = [*self._works, *self._again]
+        works = [*self._works, *self._again.values()]
         for work in works:
             work.cancel()
         await asyncio.gather(*works, return_exceptions=True)
@@ -177,6 +178,9 @@ class Charge:
         """Not in charge is fine."""
         if (pool := self._repository.pool(pool_id)) is None:
             return
+        if (again := self._again.get(pool_id)) is not None:
+            again.cancel()
+            await asyncio.wait([again])
         self._repository.drop_charge(pool_id)  # first: from here on nothing is written
         await self._repository.keep_charge(pool_id)
         if pool.leases:
@@ -194,7 +198,7 @@ class Charge:
                 reason = f"its lease was lost; {ended} operations were ended"
                 log.error("this host is not in charge of storage pool %s any more: %s", pool.id, reason)
                 self._tell(pool.id, reason=reason)
-                work = asyncio.create_task(self._keep(pool.id), name=f"note the loss of {pool.id}")
+                work = background.begin(self._keep(pool.id), name=f"note the loss of {pool.id}")
                 self._works.add(work)
                 work.add_done_callback(self._works.discard)
 

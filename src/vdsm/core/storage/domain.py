@@ -133,9 +133,11 @@ class Domains:
     async def get_volumes(
         self, ctx: Context, storagedomain_id: str, storagepool_id: str | None = None, image_id: str | None = None
     ) -> list[str]:
-        images = await self._catalog.images(await self._repository.usable(storagedomain_id))
-        wanted = images.values() if image_id in (None, BLANK) else [images[i] for i in images if i == image_id]
-        return sorted({volume for image in wanted for volume in (*image.volumes, *image.faults)})
+        domain = await self._repository.usable(storagedomain_id)
+        if image_id is None or image_id == BLANK:
+            return await self._catalog.volumes(domain)
+        image = await self._catalog.image(domain, image_id)
+        return sorted((*image.volumes, *image.faults)) if image is not None else []
 
     @handles(storage_domain.validate)
     async def validate(self, ctx: Context, storagedomain_id: str) -> None:

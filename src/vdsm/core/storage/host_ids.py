@@ -80,23 +80,30 @@ class HostIds:
         keeper = self._keepers.get(domain_id)
         if keeper is None:
             keeper = self._keepers[domain_id] = _Keeper(host_id)
-            keeper.work = background.begin(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
+            self._begin(domain_id, keeper)
         elif keeper.host_id != host_id:
             raise AcquireHostIdFailure(
                 host_id=host_id, lockspace=domain_id, reason=f"this host is number {keeper.host_id} there"
             )
 
+    def _begin(self, domain_id: str, keeper: _Keeper) -> None:
+        keeper.work = background.begin(self._keep(domain_id, keeper), name=f"host id in {domain_id}")
+
     async def leave(self, domain_id: str) -> None:
         """Never joined is fine, and so is a sanlock that does not run. Raises ReleaseHostIdFailure: it stays taken."""
         if (keeper := self._keepers.get(domain_id)) is None:
             return
-        if keeper.space is not None:
-            with contextlib.suppress(LockManagerUnavailable):
-                await self._leases.leave(keeper.space, keeper.host_id)
-        self._keepers.pop(domain_id, None)
         if keeper.work is not None:
             keeper.work.cancel()
             await asyncio.gather(keeper.work, return_exceptions=True)
+        try:
+            if keeper.space is not None:
+                with contextlib.suppress(LockManagerUnavailable):
+                    await self._leases.leave(keeper.space, keeper.host_id)
+        except BaseException:
+            self._begin(domain_id, keeper)
+            raise
+        self._keepers.pop(domain_id, None)
 
     def joined(self, domain_id: str) -> bool:
         keeper = self._keepers.get(domain_id)

@@ -11,6 +11,7 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
 from .catalog import Catalog
+from .disk import Users
 from .reconcile import Reconciler
 from .repository import Repository
 from .volume_operations import VolumeOperations
@@ -25,12 +26,14 @@ class Images:
         catalog: Catalog,
         operations: VolumeOperations,
         reconciler: Reconciler,
+        runners: Users,
         prepared: str,
     ) -> None:
         self._repository = repository
         self._catalog = catalog
         self._do = operations
         self._reconciler = reconciler
+        self._runners = runners
         self._prepared = prepared
 
     @handles(image.get_volumes)
@@ -72,6 +75,9 @@ class Images:
     ) -> None:
         await ctx.hold(f"disk:{image_id}")
         link = f"{storagedomain_id}/{image_id}"
+        if self._runners(image_id):  # their QEMU may go by it; it goes when they do
+            await ctx.run()
+            return
         await ctx.run(Step("remove the link to it", self._do.unlink_image(self._prepared, link)))
 
     @handles(image.reconcile_volume_chain)

@@ -23,13 +23,14 @@ class Malformed(ValueError):
 def split(lines: list[str]) -> dict[str, str]:
     """Raises Malformed for a line that is none, and for a key that is there twice."""
     found: dict[str, str] = {}
+    printable = not _UNPRINTABLE.search("".join(lines))
     for line in lines:
         key, mark, value = line.partition("=")
         if not mark or not _KEY.fullmatch(key):
             raise Malformed(f"it has a line that is no KEY=value: {line[:40]!r}")
         if key in found:
             raise Malformed(f"it has {key} twice")
-        if _UNPRINTABLE.search(value):
+        if not printable and _UNPRINTABLE.search(value):
             raise Malformed(f"its {key} has control characters")
         found[key] = value
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from vdsm.contract import storage_pool
 from vdsm.contract.errors import Problem
@@ -43,15 +43,7 @@ class Servers:
         domain_type: StorageDomainType,
         connection_params: list[ConnectionRef],
     ) -> list[ConnectionStatus]:
-        codes: dict[str, int] = {}
-        steps: list[Step] = []
-        for ref in connection_params:
-            with self._noting(codes, ref):
-                connection = await self._places.of(domain_type, ref)
-                await ctx.hold(f"storage-path:{connection.root}")
-                steps.append(self._noted(codes, ref, await self._connecting(connection)))
-        await ctx.run(*steps)
-        return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+        return await self._each(ctx, domain_type, connection_params, self._connecting)
 
     async def _connecting(self, connection: Connection) -> Step:
         """Undone as far as it was not so before."""
@@ -70,42 +62,9 @@ class Servers:
         domain_type: StorageDomainType,
         connection_params: list[ConnectionRef],
     ) -> list[ConnectionStatus]:
-        codes: dict[str, int] = {}
-        steps: list[Step] = []
-        for ref in connection_params:
-            with self._noting(codes, ref):
-                connection = await self._places.of(domain_type, ref)
-                await ctx.hold(f"storage-path:{connection.root}")
-                self._check_idle(connection)
-                step = Step(f"disconnect from {connection.remote}", self._do.disconnect(connection))
-                steps.append(self._noted(codes, ref, step))
-        await ctx.run(*steps)
-        return [ConnectionStatus(id=ref.id, status=codes.get(ref.id, 0)) for ref in connection_params]
+        return await self._each(ctx, domain_type, connection_params, self._disconnecting)
 
-    @contextlib.contextmanager
-    def _noting(self, codes: dict[str, int], ref: ConnectionRef) -> Iterator[None]:
-        """Each connection has a code of its own, in the place of a problem."""
-        try:
-            yield
-        except Problem as problem:
-            log.warning("storage connection %s: %s", ref.id, problem)
-            codes[ref.id] = problem.code
-
-    def _noted(self, codes: dict[str, int], ref: ConnectionRef, step: Step) -> Step:
-        """Fails alone: it undoes itself, and the others go on."""
-
-        async def run() -> None:
-            with self._noting(codes, ref):
-                try:
-                    await step.do.run()
-                except Problem:
-                    if step.undo is not None:
-                        await step.undo.run()
-                    raise
-
-        return Step(step.title, Op(step.do.name, step.do.args, run), step.undo)
-
-    def _check_idle(self, connection: Connection) -> None:
+    async def _disconnecting(self, connection: Connection) -> Step:
         """Raises StorageInUse."""
         for domain in self._repository.domains_at(connection):
             name = domain.name or domain.id
@@ -115,3 +74,57 @@ class Servers:
                 raise StorageInUse(domain=name, user=f"virtual machine {machine}")
             if (number := self._host_ids.number(domain.id)) is not None:
                 raise StorageInUse(domain=name, user=f"this host, as its number {number}: Host.stopMonitoringDomain")
+        return Step(f"disconnect from {connection.remote}", self._do.disconnect(connection))
+
+    async def _each(
+        self,
+        ctx: Context,
+        kind: StorageDomainType,
+        refs: list[ConnectionRef],
+        step_for: Callable[[Connection], Awaitable[Step]],
+    ) -> list[ConnectionStatus]:
+        attempts = [_Attempt(ref) for ref in refs]
+        steps: list[Step] = []
+        for attempt in attempts:
+            with attempt.noting():
+                connection = await self._places.of(kind, attempt.ref)
+                await ctx.hold(f"storage-path:{connection.root}")
+                steps.append(attempt.alone(await step_for(connection)))
+        await ctx.run(*steps)
+        return [attempt.status() for attempt in attempts]
+
+
+class _Attempt:
+    """On one connection. Its problem is noted in its status instead of being raised."""
+
+    def __init__(self, ref: ConnectionRef) -> None:
+        self.ref = ref
+        self._problem: Problem | None = None
+
+    def status(self) -> ConnectionStatus:
+        problem = self._problem
+        return ConnectionStatus(
+            id=self.ref.id, status=problem.code if problem else 0, reason=str(problem) if problem else ""
+        )
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        try:
+            yield
+        except Problem as problem:
+            log.warning("storage connection %s: %s", self.ref.id, problem)
+            self._problem = problem
+
+    def alone(self, step: Step) -> Step:
+        """A step that undoes itself when it fails, so that the others go on."""
+
+        async def run() -> None:
+            with self.noting():
+                try:
+                    await step.do.run()
+                except Problem:
+                    if step.undo is not None:
+                        await step.undo.run()
+                    raise
+
+        return Step(step.title, Op(step.do.name, step.do.args, run), step.undo)

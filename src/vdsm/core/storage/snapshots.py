@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -23,26 +22,13 @@ from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found
 from .disk import Disks, Users
+from .live import LiveDisks
 from .merges import Merges
 from .repository import Repository
 from .volume_jobs import Address
 from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
-
-
-class LiveDisks(Protocol):
-    """Machines of this host's own that run with a disk: the steps by which they do the same."""
-
-    def runs(self, disk_id: str) -> bool:
-        """Whether one of them writes to it."""
-
-    async def snapshot(self, ctx: Context, found: Found) -> list[Step]: ...
-
-    async def merge(self, ctx: Context, found: Found, chain: SubchainInfo) -> list[Step]:
-        """The volume that is merged stays, ILLEGAL and in no chain."""
-
-    async def extend(self, ctx: Context, found: Found, size: int) -> list[Step]: ...
 
 
 class Snapshots:

@@ -22,7 +22,7 @@ DESCRIPTION_BYTES = 210
 GENERATIONS = 1000  # a generation counts from 0 to 999 and begins anew
 LAST_SEQUENCE = 2**32 - 1
 _END = "EOF"
-_OLD_DISK_TYPES = {"1": DiskContentType.DATA, "2": DiskContentType.DATA}
+_DISK_TYPES = {"1": DiskContentType.DATA, "2": DiskContentType.DATA, **{kind.value: kind for kind in DiskContentType}}
 
 
 class VolumeMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,13 +79,13 @@ def decode(data: bytes) -> VolumeMeta:
     """Raises Malformed."""
     fields = Fields(split(_lines(data)))
     disk_type = fields.text("DISKTYPE", DiskContentType.DATA.value)
-    if disk_type not in _OLD_DISK_TYPES and disk_type not in set(DiskContentType):
+    if disk_type not in _DISK_TYPES:
         raise Malformed(f"its DISKTYPE is {disk_type[:40]!r}")
     return VolumeMeta(
         capacity=fields.number("CAP", 0, LARGEST_VOLUME),
         created=fields.number("CTIME", 0, 2**63 - 1),
         description=fields.text("DESCRIPTION", ""),
-        disk_type=_OLD_DISK_TYPES.get(disk_type) or DiskContentType(disk_type),
+        disk_type=_DISK_TYPES[disk_type],
         domain=fields.uuid("DOMAIN"),
         format=fields.word("FORMAT", VolumeFormat),
         generation=fields.number("GEN", 0, GENERATIONS - 1, 0),

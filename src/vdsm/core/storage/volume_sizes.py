@@ -22,12 +22,15 @@ from vdsm.core.steps import Step, operation
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Users
 from .formats import DISK_FORMATS
+from .live import LiveDisks
 from .repository import Repository
 from .volume_leases import VolumeLeases
 from .volume_operations import VolumeOperations
 
 
 class VolumeSizes:
+    live: LiveDisks
+
     def __init__(
         self,
         images: DiskImages,
@@ -83,9 +86,12 @@ class VolumeSizes:
         await ctx.hold(f"disk:{image_id}")
         await self._repository.writable(storagedomain_id, storagepool_id)
         found = await self._catalog.find_in(storagedomain_id, image_id)
-        steps = await self.growing(found, volume_id, new_size)
-        for machine in self._users(image_id):  # it would have to be told
-            raise DiskInUse(disk=found.name, vm=machine)
+        if self.live.runs(image_id) and chain_of(found)[0] == volume_id:
+            steps = await self.live.extend(ctx, found, new_size)
+        else:
+            steps = await self.growing(found, volume_id, new_size)
+            for machine in self._users(image_id):  # it would have to be told
+                raise DiskInUse(disk=found.name, vm=machine)
         await ctx.run(*steps, about=image_id)
 
     async def growing(self, found: Found, volume_id: str, new_size: int) -> list[Step]:

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import msgspec
 
-from vdsm.contract.errors import CannotCreateVM
+from vdsm.contract.errors import CannotCreateVM, XmlRefused
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, NoSuchDisk, VolumeDoesNotExist
 from vdsm.contract.storage_words import VolumeRole, VolumeStatus
 from vdsm.contract.vm_params import Disk, DiskFormat
@@ -147,21 +147,31 @@ class Admission:
 
     async def document(self, ctx: Context, root: ET.Element) -> None:
         """Raw XML: every path in it must be one that may be given; disks of the storage get all their layers named."""
-        disks = {drive.path: (e, drive) for e in root.iter("disk") if (drive := drive_of(e)) is not None}
+        disks: dict[str, tuple[ET.Element, Drive]] = {}
+        for element in root.iter("disk"):
+            if (drive := drive_of(element)) is None:
+                continue
+            if drive.path in disks and not (drive.read_only and disks[drive.path][1].read_only):
+                raise XmlRefused(reason=f"the disk {drive.path} is given twice, so writes to it would collide")
+            disks[drive.path] = element, drive
+            if drive.is_disk and self._spots.of(drive.path) is not None:
+                for layer in element.findall("backingStore"):  # the storage's own word is put in its place
+                    element.remove(layer)
         for path, image_format in list(raw.paths(root)):
-            if path not in disks:
-                await self._files.admit(path, None)
-                continue
-            element, drive = disks[path]
-            if not drive.is_disk:
-                await self.disc(ctx, path)
-                continue
-            wanted = DiskFormat(image_format) if image_format else None
-            true, _ = await self.file(ctx, path, wanted, writes=not drive.read_only)
-            if self._spots.of(path) is None and self._spots.of(true) is not None:  # by a link of somebody's
-                for source in element.findall("source"):
-                    source.set("file", true)
+            if path in disks:
+                await self._disk_in(ctx, *disks[path], DiskFormat(image_format) if image_format else None)
+            elif self._spots.of(path) or self._spots.of(await self._files.admit(path, None)):
+                raise XmlRefused(reason=f"{path}, a volume of the storage, is given as something else than a disk")
         await self.fit(root)
+
+    async def _disk_in(self, ctx: Context, element: ET.Element, drive: Drive, wanted: DiskFormat | None) -> None:
+        if not drive.is_disk:
+            await self.disc(ctx, drive.path)
+            return
+        true, _ = await self.file(ctx, drive.path, wanted, writes=not drive.read_only)
+        if self._spots.of(drive.path) is None and self._spots.of(true) is not None:  # by a link of somebody's
+            for source in element.findall("source"):
+                source.set("file", true)
 
     async def fit(self, root: ET.Element) -> bool:
         """Let disks of the storage begin with the volume that is written to now, all layers named; whether it changed.

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 import msgspec
 
 from vdsm.contract.vm_info import Accelerator, DisplayInfo, VmDevice
+from vdsm.core.storage.lines import is_uuid
 
 from . import xml
 from .drives import Drive, drives
@@ -37,7 +38,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     hash: str
     time_offset: int  # seconds the guest's clock is off UTC
     drives: list[Drive]
-    images: dict[str, str]  # a manager's ids of the images, by the disk's name
+    images: dict[str, str]  # ids of the images of the storage, by the disk's name
     resumes: bool  # whether it goes on by itself when its storage is well again
 
 
@@ -78,7 +79,9 @@ def _time_offset(root: ET.Element) -> int:
 
 
 def _images(root: ET.Element) -> dict[str, str]:
-    return {
+    """As the manager says, else as the path of a volume does."""
+    by_path = {drive.name: drive.path.split("/")[-2:] for drive in drives(root)}
+    return {name: parts[0] for name, parts in by_path.items() if all(map(is_uuid, parts))} | {
         device.get("name", ""): image
         for device in root.findall(f"metadata/{xml.ENGINE}vm/{xml.ENGINE}device[@devtype='disk']")
         if (image := (device.findtext(f"{xml.ENGINE}imageID") or "").strip())

@@ -14,6 +14,7 @@ from vdsm.contract.errors import (
     InvalidParameter,
     MergeFailed,
     MethodNotImplemented,
+    Problem,
     SnapshotFailed,
     SnapshotMemoryNotOffered,
     XmlRefused,
@@ -43,6 +44,14 @@ from .spots import Spot
 from .table import Table
 
 FREEZE_S, SNAPSHOT_S = 8.0, 30.0  # for the guest's agent, and for a whole snapshot: the published defaults
+
+
+def _ours_if_any(machine: Machine | None) -> Problem | None:
+    return None if machine is None else ours(machine)
+
+
+def _running_if_any(machine: Machine | None) -> Problem | None:
+    return None if machine is None else running(machine)
 
 
 class VmDisks:
@@ -229,7 +238,7 @@ class VmDisks:
 
     # ---- growing ---------------------------------------------------------------------------------------------------
 
-    @handles(vm.disk_size_extend)
+    @handles(vm.disk_size_extend, requires=(_ours_if_any, _running_if_any))
     async def disk_size_extend(self, ctx: Context, vm_id: str, drive_specs: VolumeRef, new_size: int) -> int:
         ref, size = drive_specs, -(-new_size // BLOCK) * BLOCK
         machine, drive = self.subject(vm_id), ""
@@ -237,9 +246,6 @@ class VmDisks:
         found = await self._admission.found(Spot(ref.domain_id, ref.image_id, ref.volume_id))
         meta = found.image.volumes[ref.volume_id]
         if machine is not None:
-            for problem in (ours(machine), running(machine)):
-                if problem is not None:
-                    raise problem
             drive = self._written(machine, ref)
         else:
             for name in self._admission.users(ref.image_id):

@@ -64,7 +64,7 @@ class VmParts:
         )
         self.vms = Vms(hypervisor, table, do, files, owner, surroundings, admission, merges)
         self.disks = VmDisks(hypervisor, table, do, disk_operations, merges, admission, repository, storage.snapshots)
-        storage.snapshots.live = MachinesDisks(table, admission, self.disks, merges)
+        storage.snapshots.live = storage.sizes.live = MachinesDisks(table, admission, self.disks, merges)
         self.resumer = Resumer(table, do, locks, storage.monitor.unwell)
         storage.monitor.well = self.resumer.look
         self.services: list[object] = [self.vms, self.disks]
