@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
@@ -235,6 +236,23 @@ async def test_in_a_backup_a_volume_stands_in_for_the_template(center: DataCente
 
 async def file_in(center: DataCenter, made: Made) -> Any:
     return (await center.host.storage.catalog.find_in(made.domain, made.id)).file(made.volumes[-1])
+
+
+async def test_many_images_are_made_from_one_template_at_once(
+    center: DataCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.core.locks.PATIENCE", 0.01)
+    source = await template(center)
+    words: dict[str, Any] = {"desc": "", "volType": "LEAF", "volFormat": "COW", "preallocate": "SPARSE"}
+    words |= {**source.where, "volumeID": source.volumes[0], "dstSdUUID": SD2, "postZero": False, "force": False}
+    copies: list[dict[str, Any]] = [
+        {"dstImgUUID": str(uuid.uuid4()), "dstVolUUID": str(uuid.uuid4())} for _ in range(5)
+    ]
+    made = await asyncio.gather(*(derive(center, source) for _ in range(10)))
+    await asyncio.gather(*(center.call(volume.copy, **words, **one) for one in copies))
+    assert await center.findings() == await center.findings(SD2) == []
+    (row,) = [row for row in await center.call(disk.list_) if row.id == made[0].id]
+    assert row.status is VolumeStatus.OK
 
 
 async def test_a_template_is_held_while_an_image_is_derived(center: DataCenter) -> None:

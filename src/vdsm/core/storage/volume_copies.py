@@ -12,6 +12,7 @@ from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_domains import DiskInUse, OverwriteImageError, VolumeDoesNotExist
 from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeFormat, VolumeLegality, VolumeRole
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found, chain_of, sound
@@ -55,7 +56,7 @@ class VolumeCopies:
     ) -> None:
         if vol_type is VolumeRole.INTERNAL:
             raise InvalidParams(reason="a copy is a volume of its own: LEAF, or SHARED for a template")
-        await ctx.hold(f"disk:{image_id}", f"disk:{dst_image_id}")
+        await ctx.hold(shared(f"disk:{image_id}"), f"disk:{dst_image_id}")
         await self._repository.writable(storagedomain_id, storagepool_id)
         into_id = storagedomain_id if dst_sd_id == BLANK else dst_sd_id
         target = await self._repository.writable(into_id, storagepool_id)
