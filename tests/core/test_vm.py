@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from harness.memory_host import OPERATOR, VIEWER, MemoryHost
@@ -24,6 +26,7 @@ from vdsm.contract.errors import (
 from vdsm.contract.events import VMStatus
 from vdsm.contract.task import State
 from vdsm.contract.vm_info import Accelerator, Explanation, VmInfo, VmState
+from vdsm.core.vm.machine import Machine
 from vdsm.drivers.simulated.faults import Fault
 
 FOREIGN = """<domain type='qemu'><name>{name}</name><uuid>7f0c1a3e-6d0b-4d0f-9a55-0d7a3e1c2b11</uuid>
@@ -90,6 +93,24 @@ async def test_shutdown_waits_for_the_guest(host: MemoryHost) -> None:
     assert (down.status, down.exit_reason) == (VmState.DOWN, 7)
     with pytest.raises(VMIsDown):
         await host.call(vm.pause, vmID=made.vm_id)
+
+
+async def test_a_guest_that_obeys_at_the_last_moment_has_obeyed(
+    host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock may leap, and patience end in the very moment in which the guest does what it was asked for."""
+    wait_for = host.table.wait_for
+
+    async def too_late(vm_id: str, wanted: Callable[[Machine | None], bool], seconds: float) -> bool:
+        return await wait_for(vm_id, wanted, seconds) and seconds != 77
+
+    monkeypatch.setattr(host.table, "wait_for", too_late)
+    made = await host.create("web1")
+    outcome = await host.outcome(vm.shutdown, vmID=made.vm_id, timeout=77)
+    assert outcome.task is not None
+    assert outcome.task.state is State.DONE
+    down = await host.call(vm.get_info, vmID=made.vm_id)
+    assert (down.status, down.exit_reason) == (VmState.DOWN, 7)
 
 
 async def test_a_start_that_fails_leaves_nothing(host: MemoryHost) -> None:

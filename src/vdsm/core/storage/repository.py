@@ -308,7 +308,8 @@ class Repository:
         domain = await self.usable(domain_id)
         pool = self.pool_of(domain_id)
         if pool is None or pool_id not in (None, pool.id):
-            raise SpmStatusError(domain=domain.name or domain.id)
+            shown = domain.name or domain.id
+            raise SpmStatusError(domain=f"{shown} in pool {pool_id}" if pool_id else shown)
         self.write_to(pool.id)
         return domain
 

@@ -167,6 +167,9 @@ class VmOperations:
             self._table.enter(vm_id, Phase.REBOOTING if reboot else Phase.LEAVING, LEAVING, f"asked by {way}")
             if await self._table.wait_for(vm_id, obeyed, timeout):
                 return
+            await self._table.resync(vm_id)  # it may have obeyed at the last moment, and its event be on the way
+            if obeyed(self._table.find(vm_id)):
+                return
             reasons.append(f"{way}: it did not obey within {timeout:g} s")
         if self._table.find(vm_id) is not None:
             self._table.enter(vm_id, None, reason="it did not obey")
