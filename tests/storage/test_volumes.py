@@ -93,6 +93,13 @@ async def test_several_volumes_go_from_the_end(center: DataCenter) -> None:
         await center.call(image.get_volumes, **made.where)
 
 
+async def test_with_its_chain_goes_what_merges_left(center: DataCenter) -> None:
+    before = set(center.host.tree.nodes)
+    made = await merged(center)
+    await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[0], made.volumes[2]])
+    assert set(center.host.tree.nodes) == before
+
+
 async def test_what_a_merge_left_goes_while_a_machine_writes(center: DataCenter) -> None:
     made = await merged(center)
     await center.host.create("a", disks=[{"path": made.id}])

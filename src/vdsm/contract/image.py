@@ -115,7 +115,7 @@ def delete_volumes(
     """Remove volumes of an image: those at the end of its chain, and those that merges left. There is no way back.
 
     What a merge left may go while a machine uses the image. With `force` also a volume whose metadata cannot be read;
-    never one that others go on from. With all its volumes the image goes.
+    never one that others go on from. With its whole chain the image goes.
     """
 
 
