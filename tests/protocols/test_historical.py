@@ -60,8 +60,8 @@ def test_too_few_too_many_or_no_struct(name: str, params: list[Any]) -> None:
 
 
 def test_ids_within_a_struct_are_lifted_out_of_it() -> None:
-    method, arguments = historical.meaning("hotplugDisk", [{"vmId": VM, "drive": {}}])
-    assert XMLRPC.arguments(method, arguments) == {"vmID": VM, "params": {"drive": {}}}
+    method, arguments = historical.meaning("hotplugDisk", [{"vmId": VM, "drive": {"path": "/images/a"}}])
+    assert XMLRPC.arguments(method, arguments) == {"vmID": VM, "params": {"disk": {"path": "/images/a"}}}
 
 
 @pytest.mark.parametrize(

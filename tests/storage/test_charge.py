@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from harness.memory_host import MemoryHost
-from vdsm.contract import AnyVerb, Kind, storage, storage_domain, storage_pool, task, volume
+from vdsm.contract import AnyVerb, Kind, disk, storage, storage_domain, storage_pool, task, volume
 from vdsm.contract.errors import TaskAborted
-from vdsm.contract.errors_domains import IsSpm, SpmStatusError, SpmStopError
+from vdsm.contract.errors_domains import IsSpm, SpmStatusError, SpmStopError, StorageInUse
 from vdsm.contract.errors_storage import AcquireHostIdFailure, AcquireLockFailure, LockManagerUnavailable
 from vdsm.contract.events import PoolStatus, Severity
 from vdsm.contract.storage_pool import SpmRole, SpmStatus
@@ -375,6 +375,19 @@ async def test_one_host_alone_with_leases(hosts: Hosts) -> None:
     assert (again.leases, again.in_charge) == (True, True)
 
 
+async def test_storage_that_is_being_changed_is_not_closed(hosts: Hosts) -> None:
+    host = await hosts.start(1)
+    made = await host.call(storage.init, path="/storage/vm")
+    host.disk_faults.set("create", Fault(hang=True))
+    begun = asyncio.create_task(host.call(disk.create, name="d", size=1 << 20))
+    await become(lambda: host.repository.writing(made.pool) > 0)
+    with pytest.raises(StorageInUse, match="operations"):
+        await host.call(storage.close, storageID=made.id)
+    host.disk_faults.clear()
+    await begun
+    await host.call(storage.close, storageID=made.id)
+
+
 # ---- a daemon that starts again --------------------------------------------------------------------------------------
 
 
@@ -527,6 +540,8 @@ async def test_a_volume_has_one_worker(spm: MemoryHost, two: MemoryHost) -> None
     async with leases.held(domain, IMAGE, BASE):
         async with leases.held(domain, IMAGE, BASE):
             pass
+        with pytest.raises(StorageInUse, match=BASE):
+            await two.call(storage_pool.disconnect, storagepoolID=POOL, hostID=2, scsiKey="")
         with pytest.raises(AcquireLockFailure, match="host 2"):
             async with spm.storage.volume_leases.held(spm.repository.find(SD), IMAGE, BASE):
                 pass

@@ -53,6 +53,14 @@ async def test_a_lockspace_tells_of_the_ids_that_were_taken(tree: Tree) -> None:
     assert [row.owner for row in lease_areas.host_ids(data + b"\xff" * 5000, 512)] == [3], "what is none is left out"
 
 
+def test_where_a_value_lies() -> None:
+    """Measured. Where sanlock would write over other leases there is none."""
+    assert lease_areas.value_offset(1 << 20, 512) == 1_025_024
+    assert lease_areas.value_offset(8 << 20, 4096) == 8_200_192
+    for alignment in (1 << 20, 2 << 20, 4 << 20):
+        assert lease_areas.value_offset(alignment, 4096) is None
+
+
 @given(st.binary(max_size=1100))
 def test_nothing_breaks_the_reader(data: bytes) -> None:
     for read in (lease_areas.lease, lease_areas.host_id):

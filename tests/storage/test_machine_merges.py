@@ -120,6 +120,19 @@ async def test_the_power_goes_in_the_middle(host: MemoryHost, kept: bool, way: A
     await sound(host)
 
 
+async def test_libvirt_goes_away_and_comes_back_in_the_middle(host: MemoryHost) -> None:
+    info, machine, names = await stack(host, 2)
+    host.hypervisor._obeys_after = 0.3
+    work = asyncio.create_task(merge(host, machine, info, names[0], names[1]))
+    await until(lambda: any(m.jobs for m in host.hypervisor._machines.values()))
+    host.hypervisor.faults.disconnect()
+    await asyncio.sleep(0.5)  # the job catches up meanwhile
+    host.hypervisor.faults.reconnect()
+    await work
+    assert await chain(host, info.id) == names[1:] == await layers(host, machine.vm_id)
+    assert await content(host, info, 2) == [1, 2]
+
+
 async def test_a_merge_is_called_off(host: MemoryHost) -> None:
     info, machine, names = await stack(host, 2)
     host.hypervisor._obeys_after = 5

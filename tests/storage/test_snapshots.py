@@ -9,8 +9,9 @@ import pytest
 
 from harness.memory_host import MemoryHost
 from harness.volumes import Volumes, new_id
-from vdsm.contract import AnyVerb, disk
+from vdsm.contract import AnyVerb, disk, task
 from vdsm.contract.disk import DiskInfo
+from vdsm.contract.errors import TaskNotRevertible
 from vdsm.contract.errors_domains import (
     DiskUnusable,
     MergeSnapshotsError,
@@ -60,6 +61,9 @@ async def test_a_disk_gets_snapshots_and_loses_them(volumes: Volumes, image_form
     assert (ids(info), info.name, info.status) == ([base], "root", VolumeStatus.OK)
     assert await volumes.read(made.id, base) == [1, 2, 3, 0]
     assert volumes.names() == files, "nothing is left over"
+    merged = (await volumes.host.call(task.list_))[0]
+    with pytest.raises(TaskNotRevertible):
+        await volumes.host.call(task.revert, taskID=merged.id)
     assert await volumes.check() == []
 
 

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from typing import Any
 
 import pytest
 
-from harness.data_center import SD, SD2, DataCenter, Made, MiB
+from harness.data_center import POOL, SD, SD2, DataCenter, Made, MiB
 from vdsm.contract import disk, image, storage_domain, task, volume
 from vdsm.contract import host as host_verbs
 from vdsm.contract.errors import CannotCreateVM, ObjectBusy
@@ -16,10 +17,11 @@ from vdsm.contract.errors_domains import (
     CannotCloneVolume,
     CannotDeleteSharedVolume,
     DiskUnusable,
+    OverwriteImageError,
     VolumeNonWritable,
 )
 from vdsm.contract.errors_storage import TicketRefused
-from vdsm.contract.storage_words import BLANK, VolumeRole, VolumeStatus
+from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole, VolumeStatus
 from vdsm.contract.task import State
 
 
@@ -184,6 +186,73 @@ async def test_what_goes_on_from_a_fake_template_is_not_used(center: DataCenter)
     assert (row.status, row.reason) == (VolumeStatus.ILLEGAL, f"its template {source.volumes[0]} is not in this domain")
     with pytest.raises(DiskUnusable, match="not in this domain"):
         await center.host.create("a", disks=[{"path": made.id}])
+
+
+async def test_in_a_backup_a_volume_stands_in_for_the_template(center: DataCenter) -> None:
+    backup = str(uuid.uuid4())
+    more: dict[str, Any] = {"domainType": "LOCALFS", "typeArgs": "/storage/dc", "name": "b", "domainClass": "Backup"}
+    await center.call(storage_domain.create, storagedomainID=backup, **more)
+    for verb in (storage_domain.attach, storage_domain.activate):
+        await center.call(verb, storagedomainID=backup, storagepoolID=POOL)
+    source = await template(center, "COW")
+    made = await derive(center, source)
+    center.write(made, 0, MiB, 5)
+    flags: dict[str, Any] = {"postZero": False, "force": False}
+    await center.call(image.move, **made.where, dstSdUUID=backup, operation="MOVE", **flags)
+    kept, stand_in = Made(made.id, made.volumes, backup), Made(source.id, source.volumes, backup)
+    assert center.meta(stand_in, 0).legality is VolumeLegality.FAKE
+    assert await center.findings() == await center.findings(backup) == []
+    with pytest.raises(DiskUnusable, match="not in this domain"):
+        await center.call(image.prepare, **kept.where, volumeID=made.volumes[0])
+    with pytest.raises(CannotCloneVolume, match="FAKE"):
+        await derive(center, stand_in)
+
+    # Back to where the template is.
+    await center.call(image.move, **kept.where, dstSdUUID=SD, operation="COPY", **flags)
+    read = center.host.disk_images.read
+    assert [read(await file_in(center, made), n * MiB) for n in range(3)] == [1, 5, 0]
+
+    # Or the template comes too.
+    copy: dict[str, Any] = {"dstImgUUID": source.id, "dstVolUUID": source.volumes[0], "desc": "", "volType": "SHARED"}
+    words = {
+        **source.where,
+        "volumeID": source.volumes[0],
+        "dstSdUUID": backup,
+        **copy,
+        "preallocate": "SPARSE",
+        **flags,
+    }
+    with pytest.raises(OverwriteImageError):
+        await center.call(volume.copy, **{**words, "volFormat": "RAW"})
+    await center.call(volume.copy, **{**words, "volFormat": "COW"})
+    assert [read(await file_in(center, kept), n * MiB) for n in range(3)] == [1, 5, 0]
+    for home in (stand_in, kept):
+        meta = center.meta(Made(home.id, source.volumes, backup), 0)
+        assert (meta.legality, meta.generation) == (VolumeLegality.LEGAL, 1)
+    assert await center.findings(backup) == []
+    with pytest.raises(OverwriteImageError):
+        await center.call(volume.copy, **{**words, "volFormat": "COW"})
+
+
+async def file_in(center: DataCenter, made: Made) -> Any:
+    return (await center.host.storage.catalog.find_in(made.domain, made.id)).file(made.volumes[-1])
+
+
+async def test_many_images_are_made_from_one_template_at_once(
+    center: DataCenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vdsm.core.locks.PATIENCE", 0.01)
+    source = await template(center)
+    words: dict[str, Any] = {"desc": "", "volType": "LEAF", "volFormat": "COW", "preallocate": "SPARSE"}
+    words |= {**source.where, "volumeID": source.volumes[0], "dstSdUUID": SD2, "postZero": False, "force": False}
+    copies: list[dict[str, Any]] = [
+        {"dstImgUUID": str(uuid.uuid4()), "dstVolUUID": str(uuid.uuid4())} for _ in range(5)
+    ]
+    made = await asyncio.gather(*(derive(center, source) for _ in range(10)))
+    await asyncio.gather(*(center.call(volume.copy, **words, **one) for one in copies))
+    assert await center.findings() == await center.findings(SD2) == []
+    (row,) = [row for row in await center.call(disk.list_) if row.id == made[0].id]
+    assert row.status is VolumeStatus.OK
 
 
 async def test_a_template_is_held_while_an_image_is_derived(center: DataCenter) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness.data_center import POOL, SD2, DataCenter, Made, MiB
-from harness.memory_host import MemoryHost
+from harness.memory_host import ADMIN, MemoryHost
 from vdsm.contract import AnyVerb, image, storage_domain, task, vm, volume
-from vdsm.contract.errors import InvalidParams, Problem
+from vdsm.contract.errors import InvalidParams, Problem, TaskNotRevertible
 from vdsm.contract.errors_domains import (
     DiskInUse,
     DiskUnusable,
@@ -27,7 +27,9 @@ from vdsm.contract.errors_domains import (
 )
 from vdsm.contract.errors_storage import ImageVerificationError, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import BLANK, VolumeLegality, VolumeRole
+from vdsm.contract.task import State
 from vdsm.contract.vm_params import DiskFormat
+from vdsm.drivers.simulated.faults import Fault
 
 ILLEGAL = VolumeLegality.ILLEGAL
 LEAF, INTERNAL = VolumeRole.LEAF, VolumeRole.INTERNAL
@@ -91,6 +93,13 @@ async def test_several_volumes_go_from_the_end(center: DataCenter) -> None:
         await center.call(image.get_volumes, **made.where)
 
 
+async def test_with_its_chain_goes_what_merges_left(center: DataCenter) -> None:
+    before = set(center.host.tree.nodes)
+    made = await merged(center)
+    await center.call(image.delete_volumes, **made.where, volumeList=[made.volumes[0], made.volumes[2]])
+    assert set(center.host.tree.nodes) == before
+
+
 async def test_what_a_merge_left_goes_while_a_machine_writes(center: DataCenter) -> None:
     made = await merged(center)
     await center.host.create("a", disks=[{"path": made.id}])
@@ -119,6 +128,21 @@ async def test_bad_metadata_go_by_force_alone(center: DataCenter) -> None:
     async with nothing_changed(center, DiskUnusable, "bad metadata"):
         await center.call(image.delete_volumes, **made.where, volumeList=stray.volumes)
     await center.call(image.delete_volumes, **made.where, volumeList=stray.volumes, force=True)
+    assert await center.findings() == []
+
+
+async def test_what_has_no_way_back_is_not_stopped(center: DataCenter) -> None:
+    made = await center.image("RAW", "COW")
+    center.host.file_faults.set("remove", Fault(delay=0.3))
+    outcome = await center.host.bridge.call(
+        volume.delete, {**named(made), "postZero": False, "force": False}, ADMIN, wait=0
+    )
+    assert outcome.task is not None
+    with pytest.raises(TaskNotRevertible, match="no way back"):
+        await center.call(task.stop, taskID=outcome.task.id)
+    center.host.file_faults.clear()
+    await center.host.locks.hold("test", [f"disk:{made.id}"])  # until it is over
+    assert (await center.call(task.get, taskID=outcome.task.id)).state is State.DONE
     assert await center.findings() == []
 
 

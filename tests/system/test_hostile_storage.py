@@ -19,6 +19,7 @@ from harness.daemon import Daemon
 from harness.storage_work import Site, new_id
 from vdsm.client import Host
 from vdsm.contract.errors import InternalError, Problem
+from vdsm.contract.image import ImageMoveOperation
 from vdsm.contract.sdm import CopyDataEndpoint, VolInfo
 from vdsm.contract.storage_words import DiskContentType, VolumeAllocation, VolumeFormat, VolumeLegality
 from vdsm.contract.vm_params import Disk, VmParams
@@ -70,6 +71,10 @@ class Lair:
                 new_id(), self.pool, self.domain, self.image, MIB, VolumeFormat.COW, VolumeAllocation.SPARSE,
                 DiskContentType.DATA, "", self.image, self.volume,
             ),
+            "move": lambda: host.image.move(
+                self.image, self.pool, self.domain, self.site.domains[1], ImageMoveOperation.MOVE
+            ),
+            "template": lambda: host.volume.copy(*where, self.domain, new_id(), new_id()),
             "download": lambda: host.disk.start_download(self.image),
             "machine": lambda: host.vm.create(VmParams(name=self.daemon.name("evil"), memory=64, disks=[disk])),
         }  # fmt: skip

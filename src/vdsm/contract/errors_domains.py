@@ -45,7 +45,7 @@ class DomainWithoutLeases(Problem):
 
 class StorageInUse(Problem):
     code, status, text = 10704, 409, "storage domain {domain} is in use by {user}"
-    hint = "Shut the machines down that have disks there, or detach those."
+    hint = "Shut the machines down that have disks there, or detach those; wait for the work, or stop its task."
 
 
 # ---- volumes and disks -----------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def delete_volumes(
     """Remove volumes of an image: those at the end of its chain, and those that merges left. There is no way back.
 
     What a merge left may go while a machine uses the image. With `force` also a volume whose metadata cannot be read;
-    never one that others go on from. With all its volumes the image goes.
+    never one that others go on from. With its whole chain the image goes.
     """
 
 
@@ -195,8 +195,8 @@ def move(
 ) -> None:
     """Copy an image with all its volumes to another domain of the pool; with MOVE the source goes once that is done.
 
-    Its ids stay. A template it goes on from must be in the other domain. No machine may have it. What is there is never
-    written over, also with `force`.
+    Its ids stay. A template it goes on from must be in the other domain; in one for backups a FAKE volume stands in for
+    it until it is copied there. No machine may have it. What is there is never written over, also with `force`.
     """
 
 

@@ -150,10 +150,10 @@ def get_status(task_id: TaskId) -> TaskStatus:
 
 @verb(
     kind=Kind.ACTION, needs=Privilege.TASK_CONTROL, since="1.0", http="POST /tasks/{task_id}/stop",
-    raises=(e.UnknownTask, e.TaskFinished), emits=(ev.TaskStatus,),
+    raises=(e.UnknownTask, e.TaskFinished, e.TaskNotRevertible), emits=(ev.TaskStatus,),
 )  # fmt: skip
 def stop(task_id: TaskId) -> None:
-    """Ask a running task to stop; what it had done is undone."""
+    """Ask a running task to stop; what it had done is undone. One that has no way back any more goes on."""
 
 
 @verb(

@@ -213,6 +213,8 @@ class Tasks:
         run = self._runs.get(task_id)
         if run is None or row.state not in (State.PENDING, State.RUNNING):
             raise TaskFinished(task=task_id)
+        if row.committed:
+            raise TaskNotRevertible(task=task_id, reason="it is beyond the step from which there is no way back")
         run.stop()
         self._publish(row)
 

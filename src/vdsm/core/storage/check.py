@@ -118,7 +118,7 @@ class Checks:
         for name in image.left_over():
             yield _stray(f"{where}/{name}", "it is in the image's chain no more", "Remove it: Image.deleteVolumes.")
         for name in chain:
-            if image.volumes[name].legality is not VolumeLegality.LEGAL:
+            if image.volumes[name].legality is VolumeLegality.ILLEGAL:
                 yield _wrong(f"{where}/{name}", "it was not finished", "Delete the image, or finish what was begun.")
         if names.issuperset(chain):
             for name in chain:

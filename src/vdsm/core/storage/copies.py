@@ -95,7 +95,10 @@ def _check_pair(source: Place, target: Place, *, bitmaps: bool) -> None:
         return CannotCopyVolume(volume=source.volume, target=target.volume, reason=reason)
 
     for volume in source.chain():
-        if source.found.image.volumes[volume].legality is not VolumeLegality.LEGAL:
+        legality = source.found.image.volumes[volume].legality
+        if legality is VolumeLegality.FAKE and target.meta.parent != BLANK:
+            continue  # stands in for a template, which the target has: of that nothing is copied
+        if legality is not VolumeLegality.LEGAL:
             raise DiskUnusable(disk=source.found.name, reason=f"its volume {volume} was not finished")
     target.chain()
     if source.found.directory == target.found.directory and target.volume in source.chain():

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 
 import msgspec
 from msgspec.structs import replace
@@ -18,7 +20,7 @@ from vdsm.contract.errors_storage import (
     LeaseIndexFull,
     LeaseIndexUnusable,
     NoSuchLease,
-    SanlockInquireError,
+    SanlockLVBError,
 )
 from vdsm.contract.lease import ExternalLeaseStatus, JobMetadata, JobStatus, LeaseInfo
 from vdsm.core.handlers import Context, handles
@@ -85,7 +87,8 @@ class LeaseOperations:
         made = external_lease(domain, lease_id, number)
         await self._leases.format_lease(made)
         if metadata is not None:
-            await self._write(domain, made, metadata)
+            async with self._held(domain, made):
+                await self._leases.write_value(made, encode(metadata))
         await self._note(domain, lease_id, number)
 
     @operation("lease.remove")
@@ -152,44 +155,33 @@ class LeaseOperations:
 
     async def metadata(self, domain: Domain, found: Lease) -> JobMetadata | None:
         """None where nothing was written that can be read."""
+        if (offset := lease_areas.value_offset(found.alignment, found.sector)) is None:
+            return None
         path = domain.path(layout.EXTERNAL_LEASES)
-        data = await self._files.read_at(domain.root, path, found.offset, lease_areas.RECORD_BYTES)
-        try:
-            record = lease_areas.lease(data)
-            if record is None:
-                return None
-            offset = found.offset + lease_areas.value_offset(record, found.sector)
-            return decode(await self._files.read_at(domain.root, path, offset, lease_areas.VALUE_BYTES))
-        except Malformed as fault:
-            raise SanlockInquireError(lease=found.name, reason=fault) from None
+        return decode(await self._files.read_at(domain.root, path, found.offset + offset, lease_areas.VALUE_BYTES))
 
     @operation("lease.fence")
     async def fence(self, domain_id: str, lease_id: str, known: JobMetadata) -> None:
         """Whoever holds the lease may write its metadata: so it is held while they are read and changed."""
         domain = await self._repository.usable(domain_id)
         found = await self.find(domain, lease_id)
-        host_id = self._number(domain)
-        await self._leases.acquire(found, host_id, with_value=True)
-        try:
+        async with self._held(domain, found):
             there = await self.metadata(domain, found)
             if (after := fenced(there, known, lease_id)) is not None:
                 await self._leases.write_value(found, encode(after))
-        finally:
-            await self._leases.release(found, host_id)
 
-    async def _write(self, domain: Domain, found: Lease, metadata: JobMetadata) -> None:
-        host_id = self._number(domain)
-        await self._leases.acquire(found, host_id, with_value=True)
-        try:
-            await self._leases.write_value(found, encode(metadata))
-        finally:
-            await self._leases.release(found, host_id)
-
-    def _number(self, domain: Domain) -> int:
-        """This host's. Raises AcquireHostIdFailure."""
+    @contextlib.asynccontextmanager
+    async def _held(self, domain: Domain, found: Lease) -> AsyncIterator[None]:
+        """With its value. Raises AcquireHostIdFailure, AcquireLockFailure, SanlockLVBError."""
+        if lease_areas.value_offset(found.alignment, found.sector) is None:
+            raise SanlockLVBError(lease=found.name, reason="leases of this domain have no room for one")
         host_id = self._host_ids.number(domain.id) or 0
         self._host_ids.check(domain.id, host_id)
-        return host_id
+        await self._leases.acquire(found, host_id, with_value=True)
+        try:
+            yield
+        finally:
+            await self._leases.release(found, host_id)
 
 
 class ExternalLeaseVerbs:

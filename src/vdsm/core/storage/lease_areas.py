@@ -20,7 +20,8 @@ _HOST_ID, _LEASE, _CLEARED = 0x12212010, 0x06152010, 0x11282016
 _RECORD = struct.Struct("<IIII5Q48s48sQ8xI2xH")
 _GENERATION = range(40, 48)
 _SUMMED = 168  # bytes before the checksum
-_BEFORE_HOSTS = 2  # sectors of a lease: its record, and requests
+# Before it its record, requests, and a sector for each of 2000 hosts, however many a lease of that length has room for.
+_VALUE_SECTOR = 2002
 
 
 class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +33,6 @@ class LeaseRecord(msgspec.Struct, frozen=True, kw_only=True):
     generation: int  # how often that host has taken its id
     version: int  # how often the lease was taken
     time: int  # of the owner's clock
-    hosts: int  # that a lease has room for
     io_timeout: int  # seconds
 
 
@@ -57,9 +57,13 @@ def lease(data: bytes) -> LeaseRecord | None:
     return _decode(data, _LEASE)
 
 
-def value_offset(record: LeaseRecord, sector: int) -> int:
-    """Where the value that goes with a lease lies, from the lease's beginning: behind a sector for each host."""
-    return (_BEFORE_HOSTS + record.hosts) * sector
+def value_offset(alignment: int, sector: int) -> int | None:
+    """Where the value that goes with a lease lies, from the lease's beginning.
+
+    None where that is beyond its end: sanlock 3.8 reads and writes there all the same, over other leases.
+    """
+    offset = _VALUE_SECTOR * sector
+    return offset if offset + sector <= alignment else None
 
 
 def _decode(data: bytes, magic: int) -> LeaseRecord | None:
@@ -67,7 +71,7 @@ def _decode(data: bytes, magic: int) -> LeaseRecord | None:
         return None
     if len(data) < RECORD_BYTES:
         raise Malformed(f"it is cut off after {len(data)} bytes")
-    found, _, _, _, _, hosts, owner, generation, version, space, name, time, checksum, io_timeout = _RECORD.unpack_from(
+    found, _, _, _, _, _, owner, generation, version, space, name, time, checksum, io_timeout = _RECORD.unpack_from(
         data
     )
     if found != magic:
@@ -81,7 +85,6 @@ def _decode(data: bytes, magic: int) -> LeaseRecord | None:
         generation=generation,
         version=version,
         time=time,
-        hosts=hosts,
         io_timeout=io_timeout,
     )
 

@@ -25,15 +25,22 @@ from .domain_operations import DomainOperations
 from .masters import MasterSwitch
 from .records import Domain, PoolRecord
 from .repository import Repository
+from .volume_leases import VolumeLeases
 
 
 class Membership:
     def __init__(
-        self, repository: Repository, operations: DomainOperations, switch: MasterSwitch, users: Users
+        self,
+        repository: Repository,
+        operations: DomainOperations,
+        switch: MasterSwitch,
+        volume_leases: VolumeLeases,
+        users: Users,
     ) -> None:
         self._repository = repository
         self._do = operations
         self._switch = switch
+        self._volume_leases = volume_leases
         self._users = users
 
     @handles(storage_domain.attach)
@@ -178,3 +185,4 @@ class Membership:
         """Raises StorageInUse."""
         for machine in self._users(domain.id):
             raise StorageInUse(domain=domain.name or domain.id, user=f"virtual machine {machine}")
+        self._volume_leases.check_idle(domain.id)

@@ -40,6 +40,8 @@ from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
 
+_FOLDING = 20.0  # times what any other step takes
+
 
 class Subchain(NamedTuple):
     """A volume, the one it goes on from, and the one that goes on from it, if any."""
@@ -158,7 +160,8 @@ class Merges:
     def fold(self, chain: Subchain, *, bitmaps: bool) -> Step:
         """Nothing to undo: through the top, the base reads as before."""
         generation = chain.meta(chain.base).generation
-        return Step("write it into its parent", self.commit(chain.at(chain.base), chain.top, generation, bitmaps))
+        commit = self.commit(chain.at(chain.base), chain.top, generation, bitmaps)
+        return Step("write it into its parent", commit, weight=_FOLDING)
 
     def finish(self, chain: Subchain, base: VolumeMeta) -> list[Step]:
         """`base`: its metadata when this begins."""
@@ -184,7 +187,8 @@ class Merges:
         *relink, last = self.finish(chain, merged)
         drop = self.drop(chain.at(chain.base), chain.top)
         folded = self.fold(chain, bitmaps=True)
-        return [*prepare, folded, *relink, Step(last.title, last.do, drop), Step("remove what was merged", drop, drop)]
+        remove = Step("remove what was merged", drop, final=True)
+        return [*prepare, folded, *relink, Step(last.title, last.do, drop), remove]
 
     def _step(self, title: str, chain: Subchain, volume: str, old: VolumeMeta, new: VolumeMeta) -> Step:
         return Step(title, self._do.describe(volume, new), self.restore(volume, old, chain.base))

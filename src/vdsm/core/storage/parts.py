@@ -52,6 +52,7 @@ from .templates import Templates
 from .tickets import Tickets
 from .transfers import DiskTransfers
 from .volume import Volumes
+from .volume_copies import VolumeCopies
 from .volume_creation import VolumeCreation
 from .volume_jobs import VolumeJobs
 from .volume_leases import VolumeLeases
@@ -115,7 +116,7 @@ class StorageParts:
         lease_operations = LeaseOperations(files, leases, repository, domain_leases, host_ids)
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
-        membership = Membership(repository, domain_operations, switch, users)
+        membership = Membership(repository, domain_operations, switch, volume_leases, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users)
@@ -138,7 +139,7 @@ class StorageParts:
             files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers
         )
         volumes = Volumes(files, images, repository, catalog, do, volume_leases)
-        image_moves = ImageMoves(files, repository, catalog, do, templates, copies, users)
+        image_moves = ImageMoves(repository, catalog, do, templates, copies, users)
         self.services: list[object] = [
             disks,
             data_jobs,
@@ -156,6 +157,7 @@ class StorageParts:
             VolumeRemoval(repository, catalog, do, templates, reconciler, users),
             sizes,
             image_moves,
+            VolumeCopies(repository, catalog, do, copies, users),
             exports,
             tickets,
             moves,
@@ -163,7 +165,7 @@ class StorageParts:
             remote,
             Images(repository, catalog, do, reconciler, runners, settings.prepared),
             Servers(repository, domain_operations, places, host_ids, users),
-            Pools(repository, monitor, domain_operations, domain_leases, charge, users),
+            Pools(repository, monitor, domain_operations, domain_leases, charge, volume_leases, users),
             ExternalLeaseVerbs(leases, repository, lease_operations),
             Masters(repository, catalog, domain_operations, switch),
             Backups(files, repository, backup_operations),
@@ -185,7 +187,6 @@ class StorageParts:
             volumes,
             templates,
             sizes,
-            image_moves,
             exports,
             tickets,
             moves,

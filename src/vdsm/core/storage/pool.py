@@ -48,6 +48,7 @@ from .masters import check_master
 from .monitor import Monitor
 from .records import Domain, PoolRecord
 from .repository import Repository
+from .volume_leases import VolumeLeases
 
 _NOBODY = -1
 
@@ -60,6 +61,7 @@ class Pools:
         operations: DomainOperations,
         leases: DomainLeases,
         charge: Charge,
+        volume_leases: VolumeLeases,
         users: Users,
     ) -> None:
         self._repository = repository
@@ -67,6 +69,7 @@ class Pools:
         self._do = operations
         self._leases = leases
         self._charge = charge
+        self._volume_leases = volume_leases
         self._users = users
 
     # ---- making and taking apart -----------------------------------------------------------------------------------
@@ -160,6 +163,7 @@ class Pools:
         for domain_id in domain_ids:
             for machine in self._users(domain_id):
                 raise StorageInUse(domain=domain_id, user=f"virtual machine {machine}")
+            self._volume_leases.check_idle(domain_id)
 
     # ---- using -----------------------------------------------------------------------------------------------------
 

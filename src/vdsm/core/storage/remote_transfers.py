@@ -19,10 +19,11 @@ from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_domains import DiskInUse, DiskUnusable, VolumeDoesNotExist, VolumeNonWritable
 from vdsm.contract.errors_storage import ImageVerificationError, RemoteRefused, RemoteTransferError
 from vdsm.contract.image import HttpTransfer
-from vdsm.contract.storage_words import BLANK, VolumeFormat, VolumeLegality
+from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeFormat, VolumeLegality
 from vdsm.contract.types import Secret
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.handlers import Context, handles
+from vdsm.core.locks import shared
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.remotes import Remotes
@@ -78,7 +79,8 @@ class RemoteTransfers:
         image_id: str,
         volume_id: str | None = None,
     ) -> None:
-        found, at = await self._find(ctx, method_args, storagepool_id, storagedomain_id, image_id, volume_id)
+        await ctx.hold(f"disk:{image_id}")
+        found, at = await self._find(method_args, storagepool_id, storagedomain_id, image_id, volume_id)
         if at.volume != chain_of(found)[0] or found.image.template():
             raise VolumeNonWritable(volume=at.volume, image=image_id, reason="others go on from it")
         generation = found.image.volumes[at.volume].generation
@@ -95,19 +97,19 @@ class RemoteTransfers:
         image_id: str,
         volume_id: str | None = None,
     ) -> None:
-        found, at = await self._find(ctx, method_args, storagepool_id, storagedomain_id, image_id, volume_id)
+        await ctx.hold(shared(f"disk:{image_id}"))
+        found, at = await self._find(method_args, storagepool_id, storagedomain_id, image_id, volume_id)
         if sound(found).image.volumes[at.volume].parent != BLANK:
             raise DiskUnusable(disk=found.name, reason=f"its volume {at.volume} is no whole disk: copy it first")
         with self._keeping(method_args) as key:
             await ctx.run(Step("send its data", self.send(at, method_args.url, key)), about=image_id)
 
     async def _find(
-        self, ctx: Context, args: HttpTransfer, pool_id: str, domain_id: str, image_id: str, volume_id: str | None
+        self, args: HttpTransfer, pool_id: str, domain_id: str, image_id: str, volume_id: str | None
     ) -> tuple[Found, Address]:
         """Raises RemoteRefused, SpmStatusError, NoSuchDisk, VolumeDoesNotExist, DiskUnusable, DiskInUse."""
         self._check(args.url)
         _check_headers(args.headers)
-        await ctx.hold(f"disk:{image_id}")
         await self._repository.writable(domain_id, pool_id)
         found = await self._catalog.find_in(domain_id, image_id)
         chain = chain_of(found)
@@ -141,7 +143,8 @@ class RemoteTransfers:
     @operation("remote.fetch")
     async def fetch(self, at: Address, generation: int, url: str, key: str) -> None:
         """The volume is ILLEGAL until what came is verified. Raises RemoteTransferError, ImageVerificationError."""
-        headers = self._kept(key, url)
+        done = (await self._jobs.find(at)).meta.generation != generation
+        headers = {} if done else self._kept(key, url)
 
         async def fill(place: Place) -> None:
             domain, inside = place.found.domain, place.found.domain.path(layout.volume(at.image, at.volume))
@@ -159,8 +162,9 @@ class RemoteTransfers:
                 report(came / length)
 
             await self._remotes.fetch(url, headers, take, most=most)
-            if place.meta.format is VolumeFormat.RAW:
-                await self._files.resize(domain.root, inside, capacity)
+            if place.meta.format is VolumeFormat.RAW and came < capacity:
+                whole = place.meta.allocation is VolumeAllocation.PREALLOCATED
+                await self._images.resize(file, capacity, preallocate=whole)
             size = (await self._images.verify(file, largest=capacity)).virtual_size
             if size <= capacity - BLOCK:
                 reason = f"its virtual size of {size} bytes is less than the volume's {capacity}"

@@ -174,6 +174,8 @@ class Storage:
                 raise StorageInUse(domain=domain.name or storage_id, user=f"storage domain {other.id} beside it")
         steps = []
         if pool := self._repository.pool_of(storage_id):
+            if count := self._repository.writing(pool.id):
+                raise StorageInUse(domain=domain.name or storage_id, user=f"{count} operations that change it")
             again = self._do.connect_pool(pool)
             steps.append(Step("let go of its pool", self._do.disconnect_pool(pool.id), again))
         connection = domain.connection

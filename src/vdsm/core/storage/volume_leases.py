@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 
+from vdsm.contract.errors_domains import StorageInUse
 from vdsm.contract.errors_storage import AcquireLockFailure, FileExists, SanlockInquireError
 from vdsm.contract.volume import VolumeLeaseStatus
 from vdsm.core.ports.files import Files
@@ -96,6 +97,12 @@ class VolumeLeases:
                 self._holds.pop((hold.lease.lockspace, hold.lease.name), None)
                 if hold.taken:
                     await self._leases.release(hold.lease, host_id)
+
+    def check_idle(self, domain_id: str) -> None:
+        """Raises StorageInUse while some operation works under one."""
+        for lockspace, volume_id in self._holds:
+            if lockspace == domain_id:
+                raise StorageInUse(domain=domain_id, user=f"work on its volume {volume_id}")
 
     def lost(self, leases: Collection[Lease]) -> None:
         """Whoever works under them ends where it stands."""

@@ -29,6 +29,8 @@ from .repository import Repository
 from .volume_leases import VolumeLeases
 from .volume_meta import VolumeMeta
 
+_UNIT = 64 << 20  # bytes of data that count as much as any other step
+
 
 class VolumeOperations:
     """The operations; the services decide, these do."""
@@ -120,6 +122,20 @@ class VolumeOperations:
             await self._files.rename(domain.root, domain.path(old), domain.path(new))
             if await self._own(domain, meta.image) == [volume_id]:
                 self._tell(DiskCreated, domain, meta.image, chains.alias(meta) or meta.image)
+
+    @operation("volume.make_whole")
+    async def make_whole(self, volume_id: str, meta: VolumeMeta) -> None:
+        """All three at once."""
+        for part in (self.reserve, self.make, self.commit):
+            await part(volume_id, meta).run()
+
+    async def weight(self, found: Found, *volumes: str) -> float:
+        """How much a step that copies their data counts beside other steps."""
+        weight = 1.0
+        for volume_id in volumes:
+            inside = found.domain.path(layout.volume(found.image.id, volume_id))
+            weight += (await self._files.status(found.domain.root, inside)).allocated / _UNIT
+        return weight
 
     @operation("volume.describe")
     async def describe(self, volume_id: str, meta: VolumeMeta) -> None:

@@ -112,10 +112,13 @@ class VolumeRemoval:
         return self._do.removal(found.domain.id, found.image.id, found.name)
 
     async def _some(self, found: Found, wanted: set[str], *, force: bool) -> list[Step]:
-        """With all volumes of its own the image goes too. Raises VolumeDoesNotExist, and what says why not."""
+        """With all of its chain, but for another image's template, the image goes, also what merges left in it.
+
+        Raises VolumeDoesNotExist, and what says why not.
+        """
         chain = _chain_without(found, wanted, force=force)
         gone = [name for name in chain if name in wanted]
-        if gone and wanted >= set(found.image.own()):
+        if gone and set(gone) == set(chain) & set(found.image.own()):
             return await self._whole(found)
         others = sorted(wanted - set(gone))
         await self._check_left_over(found, chain, others)
