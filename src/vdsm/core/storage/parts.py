@@ -119,7 +119,7 @@ class StorageParts:
         membership = Membership(repository, domain_operations, switch, volume_leases, users)
         self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
         jobs = VolumeJobs(repository, catalog, do, volume_leases)
-        copies = Copies(images, jobs, users)
+        copies = Copies(images, jobs, users, runners)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
         self.sizes = sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)
