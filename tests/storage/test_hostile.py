@@ -213,6 +213,17 @@ async def test_chains_that_are_none(volumes: Volumes, parents: list[int | None])
     assert {finding.severity for finding in before[1]} == {Severity.ERROR}
     given, nodes = Given(volumes, image_id, names), set(host.tree.nodes)
     for verb in OURS:
+        if verb.method.startswith(("Volume.", "SDM.")) and verb.mutates and verb.method != "Volume.create":
+            assert await asked(host, verb, given.for_(verb)) is not None or set(host.tree.nodes) == nodes, verb
+    assert await asked(host, disk.start_download, {"diskID": image_id}) is not None
+    assert (await told(volumes))[1] == before[1]
+
+
+async def nothing_is_done(volumes: Volumes, given: Given) -> None:
+    """By any verb on volumes, images and jobs."""
+    host, done = volumes.host, []
+    nodes = {path: bytes(node.data) for path, node in host.tree.nodes.items()}
+    for verb in OURS:
         in_domain = "storagedomain_id" in verb.params.__struct_fields__ and not verb.method.startswith("Storage")
         if not verb.mutates or not (in_domain or verb.method.startswith("SDM.")):
             continue
