@@ -222,6 +222,18 @@ async def test_a_guest_that_does_not_let_go(host: MemoryHost, monkeypatch: pytes
         await host.call(vm.hotunplug_disk, vmID=machine.vm_id, params={"disk": {"path": "root"}})
 
 
+async def test_a_scsi_disk_needs_a_controller(host: MemoryHost) -> None:
+    for name in ("root", "data"):
+        await make(host, name)
+    plug = {"disk": {"path": "data", "bus": "scsi"}}
+    without = await host.create("a")
+    async with nothing_changed(host, HotplugDiskFailed, "SCSI"):
+        await host.call(vm.hotplug_disk, vmID=without.vm_id, params=plug)
+    machine = await host.create("b", disks=[{"path": "root", "bus": "scsi"}])
+    after = await host.call(vm.hotplug_disk, vmID=machine.vm_id, params=plug)
+    assert [d.name for d in after.devices if d.type == "disk" and d.path] == ["sda", "sdc"]
+
+
 async def test_what_libvirt_refuses_is_not_plugged(host: MemoryHost) -> None:
     await make(host)
     machine = await host.create("a")

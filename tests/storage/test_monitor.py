@@ -135,6 +135,20 @@ async def test_one_that_hangs_is_felt_nowhere_else(pair: Pair) -> None:
     assert await pair.told(WELL) == [("active", "")]
 
 
+async def test_who_asked_before_it_was_known_is_answered_when_it_is(pair: Pair) -> None:
+    pair.host.file_faults.set("read_all", Fault(hang=True))
+    calls = [
+        asyncio.create_task(pair.host.call(disk.list_)),
+        asyncio.create_task(pair.host.call(storage_domain.get_images, storagedomainID=pair.ids[HUNG])),
+    ]
+    await asyncio.sleep(0)
+    pair.host.file_faults.freeze(HUNG)
+    with pytest.raises(StorageUnusable, match="does not answer"):
+        await asyncio.wait_for(calls[1], 5 * BUSY)
+    pair.host.file_faults.clear()
+    await asyncio.wait_for(calls[0], 5 * BUSY)
+
+
 async def test_who_connects_it_with_little_time_takes_none_from_the_watch(pair: Pair) -> None:
     made = await pair.host.bridge.call(storage.init, {"path": "/storage/new"}, ADMIN, deadline=0.5, flow_id="init")
     assert isinstance(made.result, StorageSummary)

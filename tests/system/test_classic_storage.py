@@ -22,7 +22,7 @@ from vdsm.core.storage import domain_meta
 
 BLANK = "00000000-0000-0000-0000-000000000000"
 GIB = 1 << 30
-UNKNOWN_POOL = 309
+UNKNOWN_POOL, NO_DISC_IMAGES = 309, 386
 
 
 @pytest.fixture
@@ -76,6 +76,15 @@ def test_the_host_only_script(wired: Wired) -> None:
         assert (info["capacity"], info["format"], info["allocType"]) == (str(GIB), "RAW", "SPARSE")
         assert good(host.getImagesList(domain))["imageslist"] == [image]
         assert good(host.getVolumesList(domain, pool, image))["uuidlist"] == [volume]
+        assert good(host.getImageDomainsList(pool, image))["domainslist"] == [domain]
+        good(host.setStoragePoolDescription(pool, "another name"))
+        good(host.setStorageDomainDescription(domain, "another domain"))
+        assert good(host.upgradeStoragePool(pool, "5"))["upgradeStatus"] == "started"
+        good(host.updateVM(pool, [{"vm": image, "imglist": f"{image}", "ovf": "<ovf>grüß</ovf>"}]))
+        assert good(host.getVmsList(pool))["vmlist"] == [image]
+        assert good(host.getVmsInfo(pool, domain, [image]))["vmlist"] == {image: "<ovf>grüß</ovf>"}
+        good(host.removeVM(pool, image))
+        assert host.getFileStats(domain)["status"]["code"] == NO_DISC_IMAGES
         assert good(host.getStorageDomainInfo(domain))["info"]["class"] == "Data"
         assert int(good(host.getStorageDomainStats(domain))["stats"]["diskfree"]) > 0
         whole = good(host.getStoragePoolInfo(pool))

@@ -83,7 +83,7 @@ class Catalog:
 
     async def images(self, domain: Domain) -> dict[str, Image]:
         """Every image of a usable domain, without those that are only just being made or removed."""
-        found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
+        found = await self._metadata(domain)
         if len(found) > _MANY:  # in a thread, so that other calls go on meanwhile
             images = await asyncio.to_thread(chains.images_of, domain.id, found)
         else:
@@ -92,8 +92,21 @@ class Catalog:
 
     async def volumes(self, domain: Domain) -> list[str]:
         """The ids of every volume of a usable domain, also of those whose metadata cannot be used."""
-        found = await self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META)
+        found = await self._metadata(domain)
         return sorted({volume for _, volume in chains.ids_of(found)})
+
+    async def _metadata(self, domain: Domain) -> dict[str, bytes]:
+        """Of all volumes, by file. It may take long, and ends when the domain is found to be away: StorageUnusable."""
+        reading = asyncio.ensure_future(self._files.read_all(domain.root, domain.path(layout.IMAGES), layout.META))
+        lost = asyncio.ensure_future(self._repository.until_lost(domain.id))
+        try:
+            await asyncio.wait([reading, lost], return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                self._repository.find(domain.id).metadata()
+            return await reading
+        finally:
+            reading.cancel()
+            lost.cancel()
 
     async def image(self, domain: Domain, image_id: str) -> Image | None:
         directory = domain.path(layout.image(image_id))

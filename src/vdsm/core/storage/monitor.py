@@ -23,8 +23,9 @@ from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 
 from . import domain_meta, layout
+from .finder import NO_METADATA
 from .records import Domain
-from .repository import NO_METADATA, Repository
+from .repository import Repository
 
 log = logging.getLogger(__name__)
 

@@ -121,7 +121,7 @@ class StorageParts:
             files, images, repository, catalog, volume_leases, journal, users
         )
         jobs = VolumeJobs(repository, catalog, do, volume_leases)
-        copies = Copies(images, jobs, users)
+        copies = Copies(images, jobs, users, runners)
         data_jobs = DataJobs(images, jobs, copies, users)
         bitmaps = Bitmaps(images, jobs)
         self.sizes = sizes = VolumeSizes(images, repository, catalog, volume_leases, do, runners)

@@ -18,7 +18,6 @@ from msgspec.structs import replace
 
 from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_domains import SpmStatusError, StorageDomainDoesNotExist, StoragePoolUnknown
-from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import StorageStatus
 from vdsm.contract.storage import StorageState
 from vdsm.core import flow
@@ -28,8 +27,9 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.steps import Work, under_way
 
-from . import domain_meta, layout
-from .lines import Malformed, is_uuid
+from . import layout
+from .finder import Finder
+from .lines import is_uuid
 from .mountpoints import Mountpoints
 from .records import Connection, Domain, PoolRecord
 
@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 _CONNECTION, _POOL = "connection", "pool"
 _GONE = "gone"
-NO_METADATA = "it has no metadata"
 _READ_ONLY = "its file system is read-only"
 _NEW = "it was not looked at yet"
 _ADOPTION_S = 10.0  # for a place to be reached at the start; the monitor goes on trying
@@ -54,6 +53,7 @@ class Repository:
         self, files: Files, storage_log: StorageLog, journal: Journal, mountpoints: Mountpoints, directory: str
     ) -> None:
         self._files = files
+        self._finder = Finder(files)
         self._log = storage_log
         self._journal = journal
         self._mountpoints = mountpoints
@@ -64,6 +64,7 @@ class Repository:
         self._writing: dict[str, WeakSet[Work]] = {}
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by the connection's root
         self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by domain
+        self._lost: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)  # by domain
         self._adoptions: dict[str, asyncio.Task[None]] = {}  # by the root, too
         self._adoption: asyncio.Task[None] | None = None
         self.changed: Callable[[], None] = lambda: None
@@ -157,7 +158,7 @@ class Repository:
         """Read a domain's metadata, also if it is away."""
         async with self._reading[domain_id]:  # who began to read before a change must not have the last word after it
             domain = self.find(domain_id)
-            fresh = await self._read(domain.connection, domain_id, domain.name)
+            fresh = await self._finder.read(domain.connection, domain_id, domain.name)
             if (now := self._domains.get(domain_id)) is not None:
                 self._set(fresh := dataclasses.replace(fresh, read_only=now.read_only))
         return fresh
@@ -165,33 +166,18 @@ class Repository:
     def lose(self, domain_id: str, reason: str) -> None:
         """The domain is away; see `Domain`."""
         self._set(dataclasses.replace(self.find(domain_id), meta=None, fault=reason, away=True))
+        self._lost.pop(domain_id, asyncio.Event()).set()
+
+    async def until_lost(self, domain_id: str) -> None:
+        """Wait until a usable domain is found to be away."""
+        await self._lost[domain_id].wait()
 
     def note(self, domain_id: str, *, read_only: bool) -> None:
         self._set(dataclasses.replace(self.find(domain_id), read_only=read_only))
 
     async def look(self, connection: Connection) -> list[Domain]:
-        """The domains of a connection, also those whose metadata is damaged. Raises what the files do."""
-        names = [name for name in await self._files.names(connection.root) if is_uuid(name)]
-        found = [await self._read(connection, name, connection.known.get(name, "")) for name in names]
-        return [domain for domain in found if domain.fault != NO_METADATA or domain.id in connection.known]
-
-    async def _read(self, connection: Connection, domain_id: str, name: str) -> Domain:
-        try:
-            data = await self._files.read(
-                connection.root, f"{domain_id}/{layout.METADATA}", most=domain_meta.LONGEST + 1
-            )
-            meta = domain_meta.decode(data)
-            if meta.uuid != domain_id:
-                raise Malformed(f"it says that it is {meta.uuid}")
-        except FileMissing:
-            return Domain(domain_id, name, connection, fault=NO_METADATA)
-        except (DeadlineExceeded, TooBusy):  # which says nothing of the domain: the caller may have had little time
-            raise
-        except Malformed as fault:
-            return Domain(domain_id, name, connection, fault=f"its metadata cannot be used: {fault}")
-        except Problem as problem:
-            return Domain(domain_id, name, connection, fault=str(problem))
-        return Domain(domain_id, meta.description, connection, meta)
+        """See `Finder.look`."""
+        return await self._finder.look(connection)
 
     def _set(self, domain: Domain) -> None:
         """Tells of it exactly when how it stands, or why, has changed."""

@@ -12,6 +12,7 @@ from vdsm.core.ports.hypervisor import HypervisorFacts
 from . import xml
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_PORTS = 14  # on q35 each device takes one, and of itself libvirt leaves but one for what is plugged in later
 PREFIX = {DiskBus.VIRTIO: "vd", DiskBus.SCSI: "sd", DiskBus.SATA: "sd"}
 
 
@@ -74,6 +75,11 @@ def _cpu(root: ET.Element, params: VmParams, facts: HypervisorFacts) -> None:
 
 def _devices(root: ET.Element, params: VmParams) -> None:
     devices = ET.SubElement(root, "devices")
+    kind = root.find("os/type")
+    if kind is not None and "q35" in kind.get("machine", ""):
+        ET.SubElement(devices, "controller", type="pci", index="0", model="pcie-root")
+        for _ in range(_PORTS):
+            ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     names = {prefix: map(prefix.__add__, _LETTERS) for prefix in ("vd", "sd")}
     for disk in params.disks:
         add_disk(devices, disk, next(names[PREFIX[disk.bus]]))

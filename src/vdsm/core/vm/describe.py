@@ -60,7 +60,7 @@ def view(text: str) -> View:
         arch=kind.get("arch", "") if kind is not None else "",
         firmware="uefi" if uefi else "bios",
         cpu_mode=cpu.get("mode", "custom") if cpu is not None else "",
-        devices=[_device(e) for e in root.findall("devices/*") if e.tag in _SHOWN],
+        devices=[_device(e) for e in root.findall("devices/*") if e.tag in _SHOWN and not _is_wiring(e)],
         displays=[_display(e) for e in root.findall("devices/graphics")],
         has_agent=root.find("devices/channel/target[@name='org.qemu.guest_agent.0']") is not None,
         has_serial=root.find("devices/serial") is not None or root.find("devices/console") is not None,
@@ -70,6 +70,11 @@ def view(text: str) -> View:
         images=_images(root),
         resumes=(root.findtext(_RESUME) or "").strip() in ("", "auto_resume"),
     )
+
+
+def _is_wiring(element: ET.Element) -> bool:
+    """The bus devices are plugged into, of which a machine has a dozen parts."""
+    return element.tag == "controller" and element.get("type") == "pci"
 
 
 def _time_offset(root: ET.Element) -> int:

@@ -23,7 +23,7 @@ from vdsm.contract.errors_domains import CannotCloneVolume, DiskInUse
 from vdsm.contract.storage_words import BLANK, VolumeRole
 from vdsm.contract.vm_drives import HotplugDisk, SnapshotDrive, VolumeRef
 from vdsm.contract.vm_info import VmInfo, VmState
-from vdsm.contract.vm_params import Disk
+from vdsm.contract.vm_params import Disk, DiskBus
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.steps import Op, Step
@@ -303,6 +303,10 @@ class VmDisks:
         return await ctx.run(step, answer=self._do.info(vm_id))
 
     def _typed(self, machine: Machine, disk: Disk) -> ET.Element:
+        if disk.bus is DiskBus.SCSI and not any(
+            d.type == "controller" and d.device == "scsi" for d in machine.view.devices
+        ):
+            raise HotplugDiskFailed(vm=machine.name, reason="it has no SCSI controller; it was made without SCSI disks")
         root = ET.Element("domain")
         name = free_name(_names(machine), build.PREFIX[disk.bus])
         build.add_disk(ET.SubElement(root, "devices"), disk, name)

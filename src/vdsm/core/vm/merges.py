@@ -10,6 +10,7 @@ nothing, made LEGAL again. At any other moment the chain is whole, merged or not
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator
 
@@ -159,7 +160,7 @@ class Merges:
     @operation("vm.stop_commit")
     async def stop(self, merge: Merge) -> None:
         """Undo: the layers stay as they are. What is merged stays merged."""
-        await self._hypervisor.settled(merge.vm_id)
+        await self._quiet(merge)
         try:
             drive = await self._drive(merge)
             if _layer(drive, merge.top) is None:
@@ -186,6 +187,7 @@ class Merges:
     @operation("vm.mend_chain")
     async def mend(self, merge: Merge) -> None:
         """Let the metadata say what libvirt says of the machine: of its definition, if it runs no more."""
+        await self._quiet(merge)
         await self._table.resync(merge.vm_id)
         try:
             drive = await self._drive(merge)
@@ -197,6 +199,12 @@ class Merges:
             await self._grow(merge)
         domain = await self._repository.usable(merge.domain_id)
         await self._reconciler.reconcile(domain, merge.image_id, volumes[0])
+
+    async def _quiet(self, merge: Merge) -> None:
+        """Until no call that was given up changes its disks any more: libvirt answers a question after those before."""
+        with contextlib.suppress(HypervisorError, NoSuchVM):
+            await self._hypervisor.settled(merge.vm_id)
+            await self._hypervisor.commit_job(merge.vm_id, merge.drive)
 
     async def settle(self, vm_id: str) -> None:
         """A machine is about to be forgotten: what libvirt knows of its chains is written down first."""

@@ -7,18 +7,22 @@ from vdsm.contract.errors import (
     ForeignVM,
     NoDisplay,
     NoSerialConsole,
+    NoSuchVM,
     Problem,
     UnexpectedState,
     VMIsDown,
     VMIsRunning,
 )
+from vdsm.contract.storage_words import BLANK
 from vdsm.contract.vm_info import VmState
 
 from .machine import Machine
 
 
-def ours(machine: Machine) -> Problem | None:
-    """vdsm leaves alone what it did not make."""
+def ours(machine: Machine | None) -> Problem | None:
+    """vdsm leaves alone what it did not make. None stands for the id of all zeros, which some verbs take."""
+    if machine is None:
+        return NoSuchVM(vm=BLANK)
     return None if machine.ours else ForeignVM(vm=machine.name)
 
 
