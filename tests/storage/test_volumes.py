@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -196,6 +197,16 @@ async def test_a_finished_volume_that_others_go_on_from_is_not_undone(center: Da
     assert len(made.volumes) == 2
 
 
+async def test_what_a_machine_uses_by_now_is_not_undone(center: DataCenter) -> None:
+    made = await center.image("RAW")
+    await center.host.create("a", disks=[{"path": made.id}])
+    (row,) = [row for row in await center.call(task.list_) if row.verb == "Volume.create"]
+    before = center.snapshot()
+    await center.call(task.revert, taskID=row.id)
+    assert (await center.call(task.get, taskID=row.id)).problem.code == DiskInUse.code
+    assert center.snapshot() == before
+
+
 # ---- storage that lies -----------------------------------------------------------------------------------------------
 
 
@@ -365,3 +376,35 @@ async def test_with_leases_a_volume_has_one_and_is_enlarged_by_who_holds_it() ->
         assert await center.findings() == await center.findings(SD2) == []
     finally:
         await host.close()
+
+
+# ---- many of them ----------------------------------------------------------------------------------------------------
+
+
+async def test_lists_of_many_volumes_take_one_call(center: DataCenter, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = await center.image("RAW")
+    tree, data = center.host.tree, bytes(center.host.tree.nodes[f"{made.path(0)}.meta"].data)
+    for _ in range(300):
+        other = Made(str(uuid.uuid4()), [str(uuid.uuid4())])
+        tree.directory(other.directory)
+        node = copy.copy(tree.nodes[f"{made.path(0)}.meta"])
+        node.data = bytearray(data.replace(made.id.encode(), other.id.encode()))
+        tree.nodes[f"{other.path(0)}.meta"] = node
+    asked: list[str] = []
+    files = center.host.storage_files
+    for name in ("read", "read_all", "names", "status"):
+        monkeypatch.setattr(files, name, _noting(getattr(files, name), name, asked))
+    assert len(await center.call(storage_domain.get_images, storagedomainID=made.domain)) == 301
+    assert len(await center.call(storage_domain.get_volumes, storagedomainID=made.domain)) == 301
+    assert asked == ["read_all"] * 2
+    one: dict[str, Any] = {"storagedomainID": made.domain, "imageID": made.id}
+    assert await center.call(storage_domain.get_volumes, **one) == made.volumes
+    assert asked[2:] == ["names", "read"], "of one image only that is read"
+
+
+def _noting(method: Callable[..., Any], name: str, asked: list[str]) -> Callable[..., Any]:
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(name)
+        return method(*args, **kwargs)
+
+    return noted
