@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import bridge, bus, bus_scale, crowd, hypervisor, jsonrpc, rest, shell, storage
+from . import bridge, bus, bus_scale, crowd, hanging, hypervisor, jsonrpc, rest, shell, storage
 from .measure import HEAD, Row
 
 URI = "qemu:///system" if os.geteuid() == 0 else "qemu:///session"
@@ -26,6 +26,7 @@ def main(wanted: list[str]) -> int:
         "crowd": crowd.rows,
         "hypervisor": lambda home: hypervisor.rows(home, URI),
         "shell": lambda home: shell.rows(home, URI),
+        "hanging": lambda home: hanging.rows(home, URI),
         "storage": lambda home: storage.rows(home, URI),
     }
     if unknown := set(wanted) - set(parts):

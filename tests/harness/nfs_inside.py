@@ -98,8 +98,9 @@ def main() -> None:
     home = Path("/var/tmp/vdsmtest")
     daemon = Daemon(home, "vdsmtest-nfs", uri="test:///default")  # which says that it has no libvirt
     daemon.configure(storage="monitor_interval_s = 0.5")
-    daemon.start()
     try:
+        daemon.launch()
+        until("vdsmd answers", daemon.answers, seconds=100, every=1)  # everything here is emulated
         with daemon.connect() as host:
             connect(host, home / "data-center")
             print("it connects")

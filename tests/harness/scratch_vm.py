@@ -42,7 +42,7 @@ sync; exec {busybox} poweroff -f
 """
 
 
-def run(guest: Path, module: str, drivers: Sequence[str], work: Path, seconds: float = 120.0) -> str:
+def run(guest: Path, module: str, drivers: Sequence[str], work: Path, seconds: float = 200.0) -> str:
     """Run a Python module of the tests there, with more of the kernel's drivers; what it said.
 
     AssertionError if it did not end well, with that.

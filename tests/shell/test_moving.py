@@ -18,9 +18,9 @@ from vdsm.contract.host_tickets import TransferOp
 from vdsm.core.ports.transfers import Ticket, TicketState
 from vdsm.drivers.imageio import Door, ImageioTransfers
 from vdsm.shell.image_door import ImageDoor
-from vdsm.shell.moving import BEHIND, LANES, PIECE, data_of, fetch, same, send
+from vdsm.shell.moving import BEHIND, LANES, PIECE, data_before, data_of, fetch, in_sectors, place_of, same, send
 
-SIZE = 12 * PIECE + 4096
+SIZE = 20 * PIECE + 4096
 
 
 @pytest.fixture
@@ -70,18 +70,18 @@ async def let_in(transfers: ImageioTransfers, file: Path, op: TransferOp) -> str
     return name
 
 
-@pytest.mark.parametrize("cut", [0, 2, 7])
+@pytest.mark.parametrize("cut", [0, 2, 6])
 async def test_up(transfers: ImageioTransfers, tmp_path: Path, cut: int) -> None:
     source, target = image(tmp_path / "source", cut), tmp_path / "target"
     target.touch()
     os.truncate(target, SIZE)
     ticket, check = [await let_in(transfers, target, op) for op in (TransferOp.WRITE, TransferOp.READ)]
 
-    def up(at: int, moved: Callable[[int], None]) -> None:
+    def up(gone: int, moved: Callable[[int], None]) -> None:
         lanes = doors(transfers, ticket)
         with source.open("rb") as file:
             try:
-                send(lanes, file, at, SIZE, moved)
+                send(lanes, file, gone, SIZE, moved)
             finally:
                 for lane in lanes:
                     lane.close()
@@ -89,10 +89,12 @@ async def test_up(transfers: ImageioTransfers, tmp_path: Path, cut: int) -> None
     with pytest.raises(Cut):
         await asyncio.to_thread(up, 0, until_piece(cut))
     state: TicketState = await transfers.get(ticket)
-    at = max((state.transferred or 0) - BEHIND, 0)
+    gone = state.transferred or 0
+    with source.open("rb") as file:
+        at = place_of(list(in_sectors(data_of(file), SIZE)), gone - BEHIND)
     assert target.read_bytes()[:at] == source.read_bytes()[:at]
     ends: list[int] = []
-    await asyncio.to_thread(up, at, ends.append)
+    await asyncio.to_thread(up, gone, ends.append)
     assert ends == sorted(ends)
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_blocks <= source.stat().st_blocks
@@ -104,27 +106,29 @@ async def test_up(transfers: ImageioTransfers, tmp_path: Path, cut: int) -> None
         assert not await asyncio.to_thread(same, door, file, SIZE)
 
 
-@pytest.mark.parametrize("cut", [0, 2, 7])
+@pytest.mark.parametrize("cut", [0, 2, 6])
 async def test_down(transfers: ImageioTransfers, tmp_path: Path, cut: int) -> None:
     source, target = image(tmp_path / "source", cut), tmp_path / "target"
     ticket = await let_in(transfers, source, TransferOp.READ)
     with source.open("rb") as file:
-        extents = list(data_of(file))
+        spans = list(in_sectors(data_of(file), SIZE))
 
-    def down(at: int, moved: Callable[[int], None]) -> None:
+    def down(moved: Callable[[int], None]) -> bool:
         lanes = doors(transfers, ticket)
         with target.open("r+b") as file:
             try:
-                fetch(lanes, file, extents, at, SIZE, moved)
+                return fetch(lanes, file, spans, SIZE, moved)
             finally:
                 for lane in lanes:
                     lane.close()
 
     target.touch()
     with pytest.raises(Cut):
-        await asyncio.to_thread(down, 0, until_piece(cut))
-    at = max(target.stat().st_size - BEHIND, 0)
+        await asyncio.to_thread(down, until_piece(cut))
+    at = place_of(spans, data_before(spans, target.stat().st_size) - BEHIND)
     assert target.read_bytes()[:at] == source.read_bytes()[:at]
-    await asyncio.to_thread(down, at, lambda end: None)
+    ends: list[int] = []
+    assert await asyncio.to_thread(down, ends.append) == (at > 0)
+    assert min(ends) > at
     assert target.read_bytes() == source.read_bytes()
     assert target.stat().st_blocks <= source.stat().st_blocks

@@ -111,6 +111,7 @@ async def test_what_is_refused_changes_nothing(volumes: Volumes) -> None:
         (source, at(image, base), CannotCopyVolume),  # which it goes on from
         (source, at(small_image, small), DestinationVolumeTooSmall),
         (at(small_image, small), good, DiskUnusable),  # not finished
+        (at(used_image, used), good, DiskInUse),  # which is written to
         (source, at(used_image, used), DiskInUse),
         (source, at(other, target, generation=1), GenerationMismatch),
         (at(image, top, generation=7), good, GenerationMismatch),

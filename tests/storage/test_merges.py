@@ -74,7 +74,9 @@ async def test_what_is_read_stays_while_a_volume_goes(volumes: Volumes, form: st
         assert await volumes.read(image_id, chain[-1], 8) == before
     meta = volumes.meta(image_id, base)
     assert (meta.generation, meta.legality) == (1, VolumeLegality.ILLEGAL)
-    await Merge(volumes, image_id, base, top).finish()
+    with pytest.raises(GenerationMismatch):
+        await Merge(volumes, image_id, base, top, base_generation=2).finish()
+    await merge.finish()
     left = [name for name in chain if name != top]
     assert await status(volumes, image_id) is VolumeStatus.OK
     assert await volumes.read(image_id, left[-1], 8) == before

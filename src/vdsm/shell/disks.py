@@ -12,7 +12,7 @@ from vdsm.client import address
 from . import names, show, units
 from .faults import OK, REFUSED, Fault, usage
 from .image_door import ImageDoor
-from .moving import BEHIND, LANES, fetch, same, send
+from .moving import LANES, fetch, in_sectors, same, send
 from .options import COMMON
 from .parse import Parser, add_common
 from .progress import Drawing
@@ -63,10 +63,10 @@ def _upload(session: Session, file: BinaryIO, given: dict[str, Any]) -> int:
         detail = f"disk {name} waits for another file: {transfer['size']} bytes of {transfer['format']}"
         raise Fault(REFUSED, {"detail": detail, "hint": "Delete it (`vdsmsh disk delete`), or give another --name."})
     host, size = _host(session, given), int(transfer["size"])
-    at = max(int(transfer["transferred"]) - BEHIND, 0)
+    gone = int(transfer["transferred"])
     with _doors(transfer, host) as doors, _Progress(name, size) as drawing:
-        send(doors, file, at, size, drawing.at)
-    if at or given.get("verify"):
+        send(doors, file, gone, size, drawing.at)
+    if gone or given.get("verify"):
         with _doors({**transfer, "id": transfer["checkId"]}, host) as doors:
             _compare(doors[0], file, size, f"Delete {name} and upload it again.")
     made = session.ask("Disk.finishUpload", {"diskID": disk_id}, given)
@@ -88,15 +88,15 @@ def download(session: Session, words: Sequence[str]) -> int:
     transfer = session.ask("Disk.startDownload", {"diskID": disk_id}, given)
     part, size = f"{given['file']}.part", int(transfer["size"])
     extents = [(extent["start"], extent["start"] + extent["length"]) for extent in transfer["data"]]
+    spans = list(in_sectors(extents, size))
     try:
         with (
             open(part, "r+b" if os.path.exists(part) else "w+b") as file,
             _doors(transfer, _host(session, given)) as doors,
         ):
-            at = max(min(os.fstat(file.fileno()).st_size, size) - BEHIND, 0)
             with _Progress(given["disk"], size) as drawing:
-                fetch(doors, file, extents, at, size, drawing.at)
-            if at or given.get("verify"):
+                again = fetch(doors, file, spans, size, drawing.at)
+            if again or given.get("verify"):
                 _compare(doors[0], file, size, f"Remove {part} and download it again.")
         os.rename(part, given["file"])
     except OSError as error:

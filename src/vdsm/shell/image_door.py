@@ -45,11 +45,8 @@ class ImageDoor:
         span = {"Content-Range": f"bytes {offset}-{offset + len(data) - 1}/*"}
         self._ask("PUT", f"{self._path}?flush=n", data, span)
 
-    def zero(self, offset: int, length: int) -> None:
-        self._patch({"op": "zero", "offset": offset, "size": length, "flush": False})
-
     def flush(self) -> None:
-        self._patch({"op": "flush"})
+        self._ask("PATCH", self._path, b'{"op": "flush"}', {"Content-Type": "application/json"})
 
     def read(self, offset: int, length: int) -> bytes:
         data = bytearray(length)
@@ -68,9 +65,6 @@ class ImageDoor:
 
     def close(self) -> None:
         self._connection.close()
-
-    def _patch(self, words: Mapping[str, object]) -> None:
-        self._ask("PATCH", self._path, json.dumps(words).encode(), {"Content-Type": "application/json"})
 
     def _ask(
         self,

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bytes of a disk up and down: a few pieces at a time, holes left out, and going on after an interruption.
 
-Pieces are begun in order, and none before the one `LANES` before it is over; a hole is alone. So whatever was
-interrupted, all is there but for the last `BEHIND` bytes of what seems to be.
+What is written to is new and reads as zeros, so only data moves. Pieces are begun in order, and none before the one
+`LANES` before it is over: of the data that went, all but the last `BEHIND` bytes are what comes first in the file.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from .image_door import ImageDoor
 
-    Piece = tuple[int, int, bool]  # start, end, whether there is data
-    Extents = Iterable[tuple[int, int]]  # start and end of what has data, in order
+    Spans = Sequence[tuple[int, int]]  # start and end of what has data, in whole sectors, in order
 
 LANES = 2  # while one waits for the network the other one's data goes to the disk
 PIECE = 4 << 20
@@ -34,41 +33,37 @@ _BLOCK = 65536
 _ZEROS = bytes(PIECE)
 
 
-def send(doors: Sequence[ImageDoor], file: BinaryIO, at: int, size: int, moved: Callable[[int], None]) -> None:
-    """From `at` on, of which all before is there."""
+def send(doors: Sequence[ImageDoor], file: BinaryIO, gone: int, size: int, moved: Callable[[int], None]) -> None:
+    """`gone`: bytes of data that went before."""
+    spans, length = list(in_sectors(data_of(file), size)), os.fstat(file.fileno()).st_size
 
-    def one(door: ImageDoor, start: int, end: int, data: bool) -> None:
-        part = os.pread(file.fileno(), end - start, start) if data else b""
-        if data and len(part) != end - start:
+    def one(door: ImageDoor, start: int, end: int) -> None:
+        part = os.pread(file.fileno(), end - start, start)
+        if start + len(part) < min(end, length):
             raise Fault(REFUSED, {"detail": "the file became shorter while it was read"})
-        if part == _ZEROS[: len(part)]:
-            door.zero(start, end - start)
-        else:
+        part += bytes(end - start - len(part))  # the file's end may be in the middle of a sector
+        if part != _ZEROS[: len(part)]:
             door.write(start, part)
 
-    _move(doors, _pieces(data_of(file), at, size), one, moved)
+    _move(doors, _pieces(spans, place_of(spans, gone - BEHIND)), one, moved)
     doors[0].flush()
 
 
-def fetch(
-    doors: Sequence[ImageDoor], file: BinaryIO, extents: Extents, at: int, size: int, moved: Callable[[int], None]
-) -> None:
-    """From `at` on; blocks of zeros become holes."""
-    at -= at % _SECTOR
+def fetch(doors: Sequence[ImageDoor], file: BinaryIO, spans: Spans, size: int, moved: Callable[[int], None]) -> bool:
+    """Go on where the file ends; whether there was something before. Blocks of zeros become holes."""
+    at = place_of(spans, data_before(spans, os.fstat(file.fileno()).st_size) - BEHIND)
     os.ftruncate(file.fileno(), at)
     rooms = {door: mmap.mmap(-1, PIECE) for door in doors}  # aligned, as direct I/O wants it
 
-    def one(door: ImageDoor, start: int, end: int, data: bool) -> None:
-        if data:
-            with memoryview(rooms[door])[: end - start] as room:
-                door.read_into(room, start)
-                _write(file.fileno(), direct, start, room)
-        else:
-            os.ftruncate(file.fileno(), end)
+    def one(door: ImageDoor, start: int, end: int) -> None:
+        with memoryview(rooms[door])[: end - start] as room:
+            door.read_into(room, start)
+            _write(file.fileno(), direct, start, room)
 
     with _direct(file) as direct:
-        _move(doors, _pieces(extents, at, size), one, moved)
+        _move(doors, _pieces(spans, at), one, moved)
     os.ftruncate(file.fileno(), size)
+    return at > 0
 
 
 @contextmanager
@@ -103,25 +98,41 @@ def data_of(file: BinaryIO) -> Iterator[tuple[int, int]]:
         yield start, end
 
 
-def _pieces(extents: Extents, at: int, size: int) -> Iterator[Piece]:
-    """All from `at` to `size`."""
-    for first, last in extents:
-        if (start := min(max(first - first % _SECTOR, at), size)) > at:
-            yield at, start, False
-            at = start
-        last = min(last + -last % _SECTOR, size)
-        while at < last:
-            end = min(at + PIECE, last)
-            yield at, end, True
+def in_sectors(extents: Iterable[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    for start, end in extents:
+        start, end = max(start - start % _SECTOR, at), min(end + -end % _SECTOR, size)
+        if start < end:
+            yield start, end
             at = end
-    if at < size:
-        yield at, size, False
+
+
+def place_of(spans: Spans, data: int) -> int:
+    """Where in the file so many bytes of data are before; 0 for none."""
+    place = 0
+    for start, end in spans:
+        if data <= 0:
+            break
+        place = min(start + data - data % _SECTOR, end)
+        data -= end - start
+    return place
+
+
+def data_before(spans: Spans, at: int) -> int:
+    return sum(min(end, at) - start for start, end in spans if start < at)
+
+
+def _pieces(spans: Spans, at: int) -> Iterator[tuple[int, int]]:
+    """Of all data from there on."""
+    for first, last in spans:
+        for start in range(max(first, at), last, PIECE):
+            yield start, min(start + PIECE, last)
 
 
 def _move(
     doors: Sequence[ImageDoor],
-    pieces: Iterable[Piece],
-    one: Callable[[ImageDoor, int, int, bool], None],
+    pieces: Iterable[tuple[int, int]],
+    one: Callable[[ImageDoor, int, int], None],
     moved: Callable[[int], None],
 ) -> None:
     under_way: deque[tuple[Future[None], int]] = deque()
@@ -132,12 +143,10 @@ def _move(
         moved(end)
 
     with ThreadPoolExecutor(len(doors)) as pool:
-        for number, (start, end, data) in enumerate(pieces):
-            while under_way and (not data or len(under_way) == len(doors)):
+        for number, (start, end) in enumerate(pieces):
+            if len(under_way) == len(doors):
                 wait()
-            under_way.append((pool.submit(one, doors[number % len(doors)], start, end, data), end))
-            if not data:
-                wait()
+            under_way.append((pool.submit(one, doors[number % len(doors)], start, end), end))
         while under_way:
             wait()
 

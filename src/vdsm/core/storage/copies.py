@@ -16,10 +16,13 @@ from .volume_jobs import Address, Place, VolumeJobs
 
 
 class Copies:
-    def __init__(self, images: DiskImages, jobs: VolumeJobs, users: Users) -> None:
+    """Machines with a disk: `users` all of them, `runners` those that may write to it now."""
+
+    def __init__(self, images: DiskImages, jobs: VolumeJobs, users: Users, runners: Users) -> None:
         self._images = images
         self._jobs = jobs
         self._users = users
+        self._runners = runners
 
     async def step(
         self,
@@ -45,8 +48,9 @@ class Copies:
         if reason:
             raise CannotCopyVolume(volume=source.volume, target=target.volume, reason=reason)
         _check_pair(origin, into, bitmaps=bitmaps)
-        for machine in self._users(target.volume) if into.meta.role is VolumeRole.LEAF else ():
-            raise DiskInUse(disk=into.found.name, vm=machine)
+        for place, users in ((into, self._users), (origin, self._runners)):
+            for machine in users(place.volume) if place.meta.role is VolumeRole.LEAF else ():
+                raise DiskInUse(disk=place.found.name, vm=machine)
         for place in (origin, into):  # what is refused is refused before it is marked
             await self._images.info(place.found.file(place.volume))
         return Step("copy the data", self.copy(source, target, into.meta.generation, bitmaps, legal))

@@ -36,7 +36,7 @@ from .catalog import Catalog, Found, chain_of
 from .disk import Users
 from .repository import Repository
 from .volume_jobs import Address, Place, VolumeJobs
-from .volume_meta import VolumeMeta
+from .volume_meta import GENERATIONS, VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
 
@@ -105,7 +105,9 @@ class Merges:
         await ctx.hold(f"disk:{subchain_info.img_id}")
         await self._repository.writable(subchain_info.sd_id, storagepool_id)
         chain = await self.subchain(subchain_info)
-        base = chain.meta(chain.base)
+        base, stated = chain.meta(chain.base), subchain_info.base_generation
+        if stated is None or base.generation != (stated + 1) % GENERATIONS:  # as it was before the merge
+            _check_generation(chain, stated, base.generation)
         if base.legality is VolumeLegality.LEGAL:
             raise UnexpectedVolumeState(volume=chain.base, reason="nothing was merged into it")
         await ctx.run(*self.finish(chain, base), about=subchain_info.img_id)
