@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,10 @@ WORDS = [
     "../../../../etc/passwd", "/etc/shadow", "..", ".", "a/../../b", "\0", "x\ny=z", "-oX=1", "%2e%2e%2f", "x" * 5000,
     "{}", "file:///etc/shadow", "json:{}", "nbd:unix:/run/x", "::1:/x", "srv:../../x", "\u202e", "",
 ]  # fmt: skip
+ASKS_FOR_NO_POOL = {  # only pass its id on, as published
+    "StoragePool.connectStorageServer", "StoragePool.disconnectStorageServer", "StoragePool.disconnect",
+    "Image.prepare", "Image.teardown", "Volume.refresh",
+}  # fmt: skip
 QUERIES = [verb for verb in OURS if verb.kind is Kind.QUERY]
 
 
@@ -212,3 +217,44 @@ async def test_chains_that_are_none(volumes: Volumes, parents: list[int | None])
             assert await asked(host, verb, given.for_(verb)) is not None or set(host.tree.nodes) == nodes, verb
     assert await asked(host, disk.start_download, {"diskID": image_id}) is not None
     assert (await told(volumes))[1] == before[1]
+
+
+async def nothing_is_done(volumes: Volumes, given: Given) -> None:
+    """By any verb on volumes, images and jobs."""
+    host, done = volumes.host, []
+    nodes = {path: bytes(node.data) for path, node in host.tree.nodes.items()}
+    for verb in OURS:
+        in_domain = "storagedomain_id" in verb.params.__struct_fields__ and not verb.method.startswith("Storage")
+        if not verb.mutates or not (in_domain or verb.method.startswith("SDM.")):
+            continue
+        if await asked(host, verb, given.for_(verb)) is None:
+            done.append(verb.method)
+        assert {path: bytes(node.data) for path, node in host.tree.nodes.items()} == nodes, verb
+    assert done == ["Image.teardown"], "which takes a link away"
+
+
+async def test_a_domain_of_another_version(volumes: Volumes) -> None:
+    host = volumes.host
+    given = Given(volumes, *await volumes.chain(2))
+    node = host.tree.nodes[f"{volumes.root}/{volumes.domain}/dom_md/metadata"]
+    lines = [line.replace(b"VERSION=5", b"VERSION=4") for line in bytes(node.data).splitlines()[:-1]]
+    lines.append(b"_SHA_CKSUM=" + hashlib.sha1(b"".join(lines), usedforsecurity=False).hexdigest().encode())
+    node.data[:] = b"".join(line + b"\n" for line in lines)
+    node.size = len(node.data)
+    problem = await asked(host, storage_domain.validate, {"storagedomainID": volumes.domain})
+    assert "version 4" in str(problem)
+    (finding,) = await host.call(storage.check, storageID=volumes.domain)
+    assert "version 4" in finding.what
+    await nothing_is_done(volumes, given)
+
+
+async def test_a_pool_that_is_not_connected(volumes: Volumes) -> None:
+    host, given = volumes.host, Given(volumes, *await volumes.chain(2))
+    given.ids["pool"] = str(uuid.uuid4())
+    before, done = volumes.names(), set()
+    for verb in OURS:
+        if "storagepool_id" in verb.params.__struct_fields__ and verb.mutates:
+            if await asked(host, verb, given.for_(verb)) is None:
+                done.add(verb.method)
+            assert volumes.names() == before, verb
+    assert done == ASKS_FOR_NO_POOL

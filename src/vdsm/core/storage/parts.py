@@ -117,7 +117,9 @@ class StorageParts:
         backup_operations = BackupOperations(files, repository)
         switch = MasterSwitch(repository, domain_operations, backup_operations)
         membership = Membership(repository, domain_operations, switch, volume_leases, users)
-        self.volume_operations = do = VolumeOperations(files, images, repository, catalog, volume_leases, journal)
+        self.volume_operations = do = VolumeOperations(
+            files, images, repository, catalog, volume_leases, journal, users
+        )
         jobs = VolumeJobs(repository, catalog, do, volume_leases)
         copies = Copies(images, jobs, users, runners)
         data_jobs = DataJobs(images, jobs, copies, users)

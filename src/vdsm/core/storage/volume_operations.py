@@ -9,8 +9,9 @@ none: its metadata under another name, its data, and then its metadata under the
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
-from vdsm.contract.errors_domains import VolumeImageHasChildren
+from vdsm.contract.errors_domains import DiskInUse, VolumeImageHasChildren
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import DiskCreated, DiskRemoved
 from vdsm.contract.storage_words import BLANK, VolumeAllocation, VolumeRole
@@ -43,6 +44,7 @@ class VolumeOperations:
         catalog: Catalog,
         leases: VolumeLeases,
         journal: Journal,
+        users: Callable[[str], list[str]],
     ) -> None:
         self._files = files
         self._catalog = catalog
@@ -50,6 +52,7 @@ class VolumeOperations:
         self._repository = repository
         self._leases = leases
         self._journal = journal
+        self._users = users
 
     # ---- volumes ---------------------------------------------------------------------------------------------------
 
@@ -161,10 +164,13 @@ class VolumeOperations:
 
     @operation("volume.discard")
     async def discard(self, volume_id: str, meta: VolumeMeta) -> None:
-        """Of a volume that was being made, everything. Raises VolumeImageHasChildren."""
+        """Of a volume that was being made, everything. Raises VolumeImageHasChildren, DiskInUse: it is used by now."""
         domain = await self._repository.writable(meta.domain)
-        for child in await self.children(domain, volume_id, meta):  # it was finished, and is used: this undoes it later
-            raise VolumeImageHasChildren(volume=volume_id, child=child, image=meta.image)
+        if await self._has_meta(domain, meta.image, volume_id):  # it was finished: this undoes it, perhaps much later
+            for child in await self.children(domain, volume_id, meta):
+                raise VolumeImageHasChildren(volume=volume_id, child=child, image=meta.image)
+            for machine in self._users(volume_id):
+                raise DiskInUse(disk=meta.image, vm=machine)
         was_there = await self._erase(domain, meta.image, volume_id)
         if was_there and not await self._own(domain, meta.image):
             self._tell(DiskRemoved, domain, meta.image, chains.alias(meta) or meta.image)
