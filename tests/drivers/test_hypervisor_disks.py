@@ -109,6 +109,17 @@ async def test_a_merge_is_called_off(lab: Lab) -> None:
     assert await lab.layers(vm_id) == ["layer1.qcow2", "base"]
 
 
+async def test_a_machine_ends_before_its_merge(lab: Lab) -> None:
+    vm_id, (top, base) = await layered(lab, 2)
+    await lab.hypervisor.begin_commit(vm_id, "sda", top=str(top), base=str(base), bandwidth=0)
+    await until_job(lab, vm_id, lambda job: job is not None and job.ready)
+    await lab.hypervisor.power_off(vm_id, graceful=False)
+    assert (await lab.layers(vm_id))[0] == "layer1.qcow2"
+    await lab.hypervisor.start(vm_id, paused=False)
+    assert await lab.layers(vm_id) == ["layer1.qcow2", "base"]
+    assert await lab.hypervisor.commit_job(vm_id, "sda") is None
+
+
 async def test_a_drive_grows(lab: Lab) -> None:
     vm_id, _ = await layered(lab, 2)
     await lab.hypervisor.resize_disk(vm_id, "sda", 2 << 20)

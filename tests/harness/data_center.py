@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any
+
+import pytest
 
 from harness.memory_host import MemoryHost
 from vdsm.contract import storage, storage_domain, storage_pool, volume
+from vdsm.contract.errors import Problem
 from vdsm.contract.storage_words import VolumeRole
 from vdsm.core.ports.files import FileKind
 from vdsm.core.storage import volume_meta
@@ -107,3 +112,17 @@ class Made:
 
     def path(self, number: int) -> str:
         return f"{self.directory}/{self.volumes[number]}"
+
+
+def named(made: Made, number: int = -1) -> dict[str, Any]:
+    return {**made.where, "volumeID": made.volumes[number]}
+
+
+@contextlib.asynccontextmanager
+async def nothing_changed(center: DataCenter, problem: type[Problem], reason: str | None = None) -> AsyncIterator[None]:
+    """The block is refused, and neither a file nor what a dump says is another afterwards."""
+    before, dump = center.snapshot(), await center.call(storage_domain.dump, sd_id=SD2)
+    with pytest.raises(problem, match=reason):
+        yield
+    assert center.snapshot() == before
+    assert await center.call(storage_domain.dump, sd_id=SD2) == dump

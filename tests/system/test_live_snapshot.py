@@ -20,6 +20,7 @@ from harness.ports import free_port
 from harness.until import until
 from vdsm.client import Host
 from vdsm.contract.disk import DiskInfo
+from vdsm.contract.errors import FreezeGuestFSFailed
 from vdsm.contract.storage_words import VolumeRole
 from vdsm.contract.task import State
 from vdsm.contract.vm_drives import VolumeRef
@@ -204,6 +205,10 @@ def test_killed_in_the_middle_of_a_merge_the_next_daemon_ends_it(served: Daemon,
         assert jobs(host, vm_id) == {}
         assert one_chain(host, vm_id, root.id) == [base]
         plug_and_unplug(served, host, vm_id)
+        host.vm.freeze(vm_id)
+        with pytest.raises(FreezeGuestFSFailed):
+            host.vm.freeze(vm_id)
+        host.vm.thaw(vm_id)
         with Console(host, vm_id) as console:
             do(console, "cd /; echo 3 >/proc/sys/vm/drop_caches; sha256sum -c /mnt/sum")
     power_off(served, vm_id)
