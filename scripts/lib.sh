@@ -18,10 +18,9 @@ BUILD_PACKAGES=(gcc libc6-dev pkg-config libvirt-dev python3-dev)
 # shellcheck disable=SC2034
 HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients qemu-system-x86 qemu-utils ipxe-qemu
     ovmf iproute2)
-# e2fsprogs makes file systems; nfs-kernel-server serves one in a machine of a test's own.
+# e2fsprogs makes file systems.
 # shellcheck disable=SC2034
-TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git
-    nfs-kernel-server)
+TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }
@@ -116,17 +115,19 @@ need_packages() {
 
 POLICY=/usr/sbin/policy-rc.d
 
-# need_unstarted: RabbitMQ and sanlock, of which the tests run some of their own; Debian's services neither start now
-# nor at a boot. One that was there before is left as it is.
+# need_unstarted: RabbitMQ, sanlock and the kernel's NFS server, of which the tests run some of their own; Debian's
+# services neither start now nor at a boot. One that was there before is left as it is.
 need_unstarted() {
     local missing package unit units=()
-    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base sanlock python3-sanlock)
+    mapfile -t missing < <(missing_packages rabbitmq-server erlang-base sanlock python3-sanlock nfs-kernel-server rpcbind)
     [ ${#missing[@]} != 0 ] || return 0
     for package in "${missing[@]}"; do
         case $package in
         rabbitmq-server) units+=(rabbitmq-server.service) ;;
         erlang-base) units+=(epmd.service epmd.socket) ;;
         sanlock) units+=(sanlock.service wdmd.service) ;;
+        nfs-kernel-server) units+=(nfs-server.service) ;;
+        rpcbind) units+=(rpcbind.service rpcbind.socket) ;;
         esac
     done
     (
@@ -135,7 +136,8 @@ need_unstarted() {
             printf '#!/bin/sh\nexit 101\n' >"$POLICY"
             chmod 755 "$POLICY"
         fi
-        need_packages "for the tests' own broker and keeper of leases" rabbitmq-server sanlock python3-sanlock
+        need_packages "for the tests' own broker, keeper of leases and file server" \
+            rabbitmq-server sanlock python3-sanlock nfs-kernel-server
     ) || exit
     # Where somebody's own policy let them start after all.
     for unit in "${units[@]}"; do

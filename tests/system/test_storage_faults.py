@@ -23,6 +23,7 @@ from msgspec.structs import replace
 from harness.daemon import Daemon
 from harness.faulty_mount import HANG, FaultyMount
 from harness.ports import free_port
+from harness.storage_work import MASTER, Copying, Merging, Moving, Site, Work
 from harness.until import BUSY, until
 from vdsm.client import Host
 from vdsm.contract.errors import InternalError, Problem
@@ -129,13 +130,13 @@ def problem_of(call: Callable[[], object]) -> Problem | None:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("error", "first"), [(errno.EIO, 0), (errno.ENOSPC, 4)])
+@pytest.mark.parametrize(("error", "first"), [(errno.EIO, 0), (errno.ENOSPC, 10)])
 def test_whichever_request_fails_a_volume_is_there_or_not(
     bad: Place, mount: FaultyMount, error: int, first: int
 ) -> None:
-    """Making a volume and removing it, with one request to the file system failing: every eighth of them, and each
+    """Making a volume and removing it, with one request to the file system failing: every twentieth of them, and each
     with VDSM_TEST_EVERY=1."""
-    before, every = bad.seen(), int(os.environ.get("VDSM_TEST_EVERY", "8"))
+    before, every = bad.seen(), int(os.environ.get("VDSM_TEST_EVERY", "20"))
     for skip in itertools.count(first % every, every):
         image_id = str(uuid.uuid4())
         with mount.failing(error, skip=skip, times=1) as fault:
@@ -148,6 +149,38 @@ def test_whichever_request_fails_a_volume_is_there_or_not(
         if fault.met <= skip:
             break
     assert skip > 100
+
+
+@pytest.mark.parametrize("kind", [Copying, Merging, Moving])
+def test_whichever_request_fails_what_is_under_way_can_be_ended(daemon: Daemon, kind: type[Work]) -> None:
+    """Every 701st request of a copy, a merge or a move; VDSM_TEST_EVERY for others."""
+    below, every = daemon.home / "below", int(os.environ.get("VDSM_TEST_EVERY", "701"))
+    for path in (daemon.storage, below):
+        path.mkdir()
+        path.chmod(0o755)
+    mount = FaultyMount(daemon.storage, below)
+    try:
+        daemon.configure(storage="monitor_interval_s = 3600")
+        daemon.start()
+        with daemon.connect() as host:
+            site = Site(daemon)
+            site.build(host)
+            MASTER.build(site, host)
+            work = kind(site, 3)
+            work.may_fail = True
+            work.build(host)
+            for skip in itertools.count(0, every):
+                with mount.failing(errno.EIO, skip=skip, times=1) as fault:
+                    problem_of(partial(work.step, host))
+                work.settle(host)
+                assert site.strays() == [], f"request {skip}"
+                assert [host.storage.check(domain) for domain in site.domains] == [[], []], f"request {skip}"
+                if fault.met <= skip:
+                    break
+        assert skip > 500
+    finally:
+        daemon.end()
+        mount.mend()
 
 
 def test_storage_that_fails_for_longer(bad: Place, good: Place, mount: FaultyMount) -> None:

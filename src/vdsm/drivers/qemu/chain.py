@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import Any
@@ -14,6 +15,7 @@ from vdsm.contract.vm_params import DiskFormat
 from .qcow2 import HEADER_MAX, Header, Refused, read_header
 
 _CHAIN_MAX = 32
+_BROKEN = (errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT)
 
 
 class Missing(Refused):
@@ -96,6 +98,8 @@ def _look(path: str, *, qcow2: bool) -> Look:
     except FileNotFoundError:
         raise Missing(path) from None
     except OSError as error:
+        if error.errno in _BROKEN:  # which says nothing of the image
+            raise
         raise Refused(f"{path}: {error.strerror}") from None
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(handle)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import msgspec
 
 from vdsm.contract.errors import FileUnusable
@@ -42,6 +45,8 @@ class QemuImages:
             )
         except Refused as refused:
             raise FileUnusable(file=path, reason=str(refused)) from None
+        except OSError as error:
+            raise FileUnusable(file=path, reason=os.strerror(error.errno or errno.EIO)) from None
         virtual_size = self._believe(path, chain)
         for look in chain:
             if look.header is not None:
