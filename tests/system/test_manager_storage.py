@@ -219,11 +219,13 @@ def served(home: Path, prefix: str, uri: str, kind: Kind, more: str = "") -> Ite
     port = free_port()
     wired = Wired(home, prefix, more, uri=uri)
     wired.file.write_text(wired.file.read_text().replace("[transfers]\n", f"[transfers]\nport = {port}\n"))
-    wired.serve()
-    made = Manager(wired, kind, port)
-    yield made
-    made.host.sock.close()
-    wired.end()
+    try:
+        wired.serve()
+        made = Manager(wired, kind, port)
+        yield made
+        made.host.sock.close()
+    finally:
+        wired.end()
 
 
 @pytest.fixture(params=[Kind, Posix], ids=["local", "posix"])
@@ -233,11 +235,13 @@ def manager(request: pytest.FixtureRequest, open_path: Path, prefix: str, uri: s
         yield from served(open_path, prefix, uri, kind)
         return
     sanlock = Sanlock(open_path / "lock", "host1")
-    yield from served(open_path, prefix, uri, kind, f'[sanlock]\nrun_directory = "{sanlock.run}"\n')
-    sanlock.kill()
-    for root in kind.roots(open_path):
-        if root.is_mount():
-            subprocess.run(["umount", "-l", root], check=True)
+    try:
+        yield from served(open_path, prefix, uri, kind, f'[sanlock]\nrun_directory = "{sanlock.run}"\n')
+    finally:
+        sanlock.kill()
+        for root in kind.roots(open_path):
+            if root.is_mount():
+                subprocess.run(["umount", "-l", root], check=True)
 
 
 @pytest.fixture
@@ -249,10 +253,12 @@ def small(open_path: Path, prefix: str, uri: str) -> Iterator[Manager]:
         handle.truncate(48 * MIB)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", image], check=True)
     subprocess.run(["mount", "-o", "loop", image, kind.places[0]], check=True)
-    for made in served(open_path, prefix, uri, kind):
-        made.begin()
-        yield made
-    subprocess.run(["umount", "-l", kind.places[0]], check=True)
+    try:
+        for made in served(open_path, prefix, uri, kind):
+            made.begin()
+            yield made
+    finally:
+        subprocess.run(["umount", "-l", kind.places[0]], check=True)
 
 
 def test_a_data_center_comes_and_goes(manager: Manager) -> None:
