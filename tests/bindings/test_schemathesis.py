@@ -84,7 +84,7 @@ def test_whatever_is_sent(api: Any, name: str, mode: GenerationMode) -> None:
 
     @given(strategy)
     @settings(
-        max_examples=15,
+        max_examples=8,
         deadline=None,
         derandomize=True,
         database=None,
