@@ -141,7 +141,7 @@ def test_tasks_by_their_old_names(host: Any) -> None:
     assert good(host.getTaskStatus(task_id), "taskStatus")["taskState"] == "finished"
     assert task_id in good(host.getAllTasksInfo(), "allTasksInfo")
     assert task_id in good(host.getAllTasksStatuses(), "allTasksStatus")
-    assert task_id in good(host.getHostJobs("vm", [task_id]), "jobs")
+    assert task_id in good(host.getHostJobs("virt", [task_id]), "jobs")
     assert task_id in good(host.getAllTasks({"ignored": "as ever"}), "tasks")
     assert code(host.stopTask(task_id)) == 10202
     good(host.revertTask(task_id))
