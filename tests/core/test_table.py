@@ -13,7 +13,8 @@ from vdsm.contract import vm
 from vdsm.contract.errors import HypervisorUnavailable
 from vdsm.contract.events import EventRecord, VMStatus
 from vdsm.contract.vm_info import VmState
-from vdsm.core.ports.hypervisor import DomainState
+from vdsm.core.ports.hypervisor import DomainEvent, DomainEventKind, DomainState
+from vdsm.core.vm.machine import Phase
 from vdsm.core.vm.status import exit_of
 from vdsm.drivers.simulated.faults import Fault
 from vdsm.drivers.simulated.hypervisor import SimulatedHypervisor
@@ -117,3 +118,24 @@ async def test_why_a_disk_stopped_it_while_nobody_looked_is_asked(host: MemoryHo
 def test_how_it_ended_in_the_published_numbers(state: DomainState, reason: str, told: tuple[int, int] | None) -> None:
     end = exit_of(state, reason)
     assert (None if end is None else (end.code, int(end.reason))) == told
+
+
+async def test_an_event_right_behind_another_does_not_wait_for_the_next(host: MemoryHost) -> None:
+    made = await host.create("a")
+    await _until(lambda: not host.table._workers)
+    tell = host.hypervisor._sink
+    tell(DomainEvent(kind=DomainEventKind.AGENT, vm_id=made.vm_id, detail="connected"))
+    await asyncio.sleep(0)  # the first is worked off, and nobody has noticed yet
+    tell(DomainEvent(kind=DomainEventKind.SUSPENDED, vm_id=made.vm_id, detail="paused"))
+    row = host.table.get(made.vm_id)
+    await _until(lambda: row.status is VmState.PAUSED)
+
+
+async def test_it_is_not_up_before_libvirt_tells_of_its_start(host: MemoryHost) -> None:
+    """A reading in between shows that it runs, and it boots all the same."""
+    made = await host.call(vm.define, vmParams={"name": "a", "memory": 64})
+    host.table.enter(made.vm_id, Phase.LAUNCHING, 60.0)
+    host.hypervisor.watch(lambda event: None)
+    await host.hypervisor.start(made.vm_id, paused=False)
+    await host.table.resync(made.vm_id)
+    assert host.table.get(made.vm_id).status is VmState.POWERING_UP

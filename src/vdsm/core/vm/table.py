@@ -229,6 +229,9 @@ class Table:
             except Problem as problem:
                 log.warning("%s of %s: cannot be read again: %s", event.kind, vm_id, problem)
         del self._inbox[vm_id]
+        del self._workers[
+            vm_id
+        ]  # at once: an event that came before the task is seen to be done would wait for the next
 
     async def _apply(self, event: DomainEvent) -> None:
         row = self._rows.get(event.vm_id)
@@ -273,12 +276,15 @@ class Table:
             case DomainEventKind.STARTED | DomainEventKind.REBOOTED:
                 row.started, row.failure = time.time(), None
                 row.boots += 1
-                row.enter(Phase.BOOTING if row.view.has_agent else None, BOOTING)
-                self._wake(row, BOOTING)
+                self._boot(row)
             case DomainEventKind.AGENT if event.detail == "connected" and row.phase is Phase.BOOTING:
                 row.enter(None)
             case DomainEventKind.STOPPED if row.phase is not Phase.LAUNCHING:  # else `fail` has the reason in a moment
                 row.enter(None)
+
+    def _boot(self, row: Machine) -> None:
+        row.enter(Phase.BOOTING if row.view.has_agent else None, BOOTING)
+        self._wake(row, BOOTING)
 
     def _wake(self, row: Machine, seconds: float) -> None:
         """Look at the status again when its phase has run out."""
@@ -313,6 +319,8 @@ class Table:
             domain = msgspec.structs.replace(domain, state=row.domain.state, reason=row.domain.reason)
         status_before, hash_before = row.status, row.view.hash
         row.domain, row.view, row.ours = domain, seen, ours
+        if row.phase is Phase.LAUNCHING and row.active:  # read before libvirt's event of it came: not Up yet
+            self._boot(row)
         if row.expected:
             row.expected = False
             self.announce(row.vm_id, "created")
