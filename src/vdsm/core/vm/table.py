@@ -229,9 +229,8 @@ class Table:
             except Problem as problem:
                 log.warning("%s of %s: cannot be read again: %s", event.kind, vm_id, problem)
         del self._inbox[vm_id]
-        del self._workers[
-            vm_id
-        ]  # at once: an event that came before the task is seen to be done would wait for the next
+        # Now: an event that came before the task is seen to be done would wait for the next one.
+        del self._workers[vm_id]
 
     async def _apply(self, event: DomainEvent) -> None:
         row = self._rows.get(event.vm_id)
