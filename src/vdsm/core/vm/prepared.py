@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 import msgspec
 
 from vdsm.contract.errors import Problem
+from vdsm.core import background
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.storage import layout
 from vdsm.core.storage.repository import Repository
@@ -82,8 +83,8 @@ class Prepared:
         if vm_id in self._made:
             self._start(self._settle_quietly(vm_id))
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
+    def _start(self, work: Coroutine[object, object, None]) -> None:
+        task = background.begin(work, name="remove links to images")
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
