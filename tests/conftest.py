@@ -18,6 +18,7 @@ from harness.daemon import Daemon, remove_domains
 from harness.rabbitmq import RabbitMQ, running
 
 ROOT = Path(__file__).parent.parent
+pytest_plugins = ["harness.reports"]
 
 # A busy machine makes an example slow; that is no fault of the code under test.
 settings.register_profile("vdsm", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -61,3 +61,20 @@ async def test_whoever_waits_goes_on_when_it_is_free() -> None:
     await locks.release("a")
     await asyncio.wait_for(waiting, 1)
     assert locks.holder("disk:1") == "b"
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_who_is_cancelled_as_it_gets_its_turn_has_nothing(turns: int) -> None:
+    """Whether or not the turns of the event loop between the two are enough to get it."""
+    locks = Locks()
+    await locks.hold("a", ["disk:1"])
+    waiting = asyncio.create_task(locks.hold("b", ["disk:1"]))
+    await asyncio.sleep(0.01)
+    await locks.release("a")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if not waiting.done():
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert waiting.cancelled()
+    assert locks.holder("disk:1") == ("" if waiting.cancelled() else "b")

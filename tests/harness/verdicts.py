@@ -17,7 +17,8 @@ class Verdicts:
     """Filled by the tests of tests/conformance; pytest prints it at its end."""
 
     def __init__(self) -> None:
-        self._cells: dict[str, dict[str, str]] = {}  # by row, then by door
+        self.cells: dict[str, dict[str, str]] = {}
+        """By row, then by door."""
 
     def compare(self, door: str, here: Sequence[Any], there: Sequence[Any]) -> None:
         """Note which verbs gave the same there. Raises AssertionError at the first line that did not."""
@@ -32,26 +33,31 @@ class Verdicts:
         self._note(EVENTS, door, equal=_text(here) == _text(there))
         assert here == there
 
+    def add(self, cells: dict[str, dict[str, str]]) -> None:
+        """What another process found, over other doors."""
+        for row, others in cells.items():
+            self.cells.setdefault(row, {}).update(others)
+
     def _note(self, row: str, door: str, *, equal: bool) -> None:
-        cells = self._cells.setdefault(row, {})
+        cells = self.cells.setdefault(row, {})
         cells[door] = EQUAL if equal and cells.get(door) != DIFFERS else DIFFERS
 
     def doors(self) -> list[str]:
-        return list(dict.fromkeys(door for cells in self._cells.values() for door in cells))
+        return list(dict.fromkeys(door for cells in self.cells.values() for door in cells))
 
     def summary(self) -> str:
-        different = [(row, door) for row, cells in self._cells.items() for door in cells if cells[door] != EQUAL]
-        verbs, doors = len(self._cells.keys() - {EVENTS}), ", ".join(self.doors())
+        different = [(row, door) for row, cells in self.cells.items() for door in cells if cells[door] != EQUAL]
+        verbs, doors = len(self.cells.keys() - {EVENTS}), ", ".join(self.doors())
         verdict = f"{len(different)} DIFFER: {different}" if different else "all equal"
         return f"{verbs} verbs, {len(SHEET)} calls, as in the daemon itself and over {doors}: {verdict}"
 
     def lines(self) -> Iterator[str]:
         """The table, then the summary."""
         doors = self.doors()
-        width = max(map(len, self._cells), default=0)
+        width = max(map(len, self.cells), default=0)
         yield "".join([f"{'':{width}}", *(f"  {door:>8}" for door in doors)])
-        for row in sorted(self._cells, key=lambda row: (row == EVENTS, row)):
-            cells = self._cells[row]
+        for row in sorted(self.cells, key=lambda row: (row == EVENTS, row)):
+            cells = self.cells[row]
             yield "".join([f"{row:{width}}", *(f"  {cells.get(door, NOT_RUN):>8}" for door in doors)])
         yield self.summary()
 

@@ -13,6 +13,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from harness.daemon import Daemon
 from harness.ports import free_port
 from harness.storage_work import MASTER, Copying, Making, Merging, Moving, Site, Uploading, Work
@@ -24,6 +26,7 @@ BLOWS = int(os.environ.get("VDSM_TEST_BLOWS", "4"))
 SEED = int(os.environ.get("VDSM_TEST_SEED", "1"))
 
 
+@pytest.mark.timeout(600 + 20 * BLOWS)
 def test_every_disk_is_whole_or_not_there(daemon: Daemon) -> None:
     chance = random.Random(SEED)
     daemon.configure(f"[transfers]\nport = {free_port()}\n")

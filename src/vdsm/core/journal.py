@@ -61,7 +61,8 @@ class Journal:
         if self._writer is None:
             return
         try:
-            await asyncio.wait_for(self.flush(), timeout=5)
+            async with asyncio.timeout(5):
+                await self.flush()
         except TimeoutError:
             log.error("%d events could not be written before the end", len(self._drafts))
         self._writer.cancel()

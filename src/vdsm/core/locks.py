@@ -52,7 +52,8 @@ class Locks:
         async with self._freed:
             while other := self._in_the_way(holder, name):
                 try:
-                    await asyncio.wait_for(self._freed.wait(), until - time.monotonic())
+                    async with asyncio.timeout(until - time.monotonic()):
+                        await self._freed.wait()
                 except TimeoutError:
                     raise ObjectBusy(what=_alone(name).replace(":", " "), holder=other) from None
             if name == _alone(name):

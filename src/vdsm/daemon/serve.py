@@ -92,7 +92,8 @@ class Server:
             self._notifier.stopping("finishing what is under way")
             house.journal.publish(HostStopping())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(house.journal.flush(), FLUSH_SECONDS)
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await house.journal.flush()
             await asyncio.sleep(LAST_WORD)
             await asyncio.gather(doors.close(), house.bridge.drain(self._config.daemon.drain_seconds))
             await bus.close()

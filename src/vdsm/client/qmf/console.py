@@ -108,7 +108,8 @@ class Console:
         while (left := ends - loop.time()) > 0:
             self._news.clear()
             try:
-                await asyncio.wait_for(self._news.wait(), min(quiet, left))
+                async with asyncio.timeout(min(quiet, left)):
+                    await self._news.wait()
             except TimeoutError:
                 return
             quiet = QUIET
@@ -142,7 +143,8 @@ class Console:
                 again, pause = (now + pause, min(pause * 2, LOCATE_LONGEST)) if sent else (now + SOON, pause)
             wake = min(again, ends, settled if settled > now else again)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._news.wait(), max(0.0, wake - now))
+                async with asyncio.timeout(max(0.0, wake - now)):
+                    await self._news.wait()
 
     def _found(self, text: str) -> KnownHost | None:
         """Without a doubt: by its id, or because it was found before and is still there."""

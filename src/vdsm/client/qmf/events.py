@@ -153,7 +153,8 @@ class _News:
             if self._waiting or self._missed or self._host.last_event > max(position, self._told_of):
                 return
             try:
-                await asyncio.wait_for(self._wake.wait(), None if self._host.last_event else POLL_SECONDS)
+                async with asyncio.timeout(None if self._host.last_event else POLL_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 return
 

@@ -113,4 +113,5 @@ class Requests:
     async def _wait(self, pending: Pending, seconds: float) -> None:
         """Until it is answered or nudged, or `seconds` are over."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pending.woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await pending.woken.wait()

@@ -133,7 +133,8 @@ class HostIds:
             while not self.joined(domain_id) and time.monotonic() < begun + seconds:
                 report((time.monotonic() - begun) / seconds)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), min(1.0, seconds))
+                    async with asyncio.timeout(min(1.0, seconds)):
+                        await self._changed.wait()
         self.check(domain_id, host_id)
 
     async def _keep(self, domain_id: str, keeper: _Keeper) -> None:
@@ -155,7 +156,8 @@ class HostIds:
         await self._tell(domain.id, keeper, "")
         while await self._leases.joined(space, keeper.host_id):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(keeper.doubt.wait(), self._look_s)
+                async with asyncio.timeout(self._look_s):
+                    await keeper.doubt.wait()
             keeper.doubt.clear()
 
     async def _tell(self, domain_id: str, keeper: _Keeper, reason: str) -> None:
