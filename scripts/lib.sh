@@ -20,7 +20,7 @@ HOST_PACKAGES=(libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients 
     ovmf iproute2)
 # e2fsprogs makes file systems.
 # shellcheck disable=SC2034
-TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git)
+TEST_PACKAGES=("${PYTHON_PACKAGES[@]}" "${BUILD_PACKAGES[@]}" "${HOST_PACKAGES[@]}" e2fsprogs git systemd zsh)
 
 # cache_dir, state_dir: where downloads, and what must last, belong.
 cache_dir() { if is_root; then echo /var/cache/vdsm; else echo "${XDG_CACHE_HOME:-$HOME/.cache}/vdsm"; fi; }

@@ -35,8 +35,9 @@ class Terminal:
         self.raw = b""
         self.pid, self.end = pty.fork()
         if self.pid == 0:
-            os.execve(VDSMSH, ["vdsmsh", *words], {**os.environ, "TERM": "xterm-256color", **env})
-        fcntl.ioctl(self.end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+            ours = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            os.execve(VDSMSH, ["vdsmsh", *words], {**ours, "TERM": "xterm-256color", **env})
         self.status: int | None = None
 
     @property

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from harness.memory_host import MemoryHost
 from harness.volumes import Volumes, new_id
-from vdsm.contract import AnyVerb, sdm, storage, storage_pool, volume
+from vdsm.contract import AnyVerb, sdm, storage, storage_pool, task, volume
 from vdsm.contract.errors import InvalidParams
 from vdsm.contract.errors_domains import (
     DiskInUse,
@@ -24,6 +24,7 @@ from vdsm.contract.errors_domains import (
 )
 from vdsm.contract.errors_storage import AcquireLockFailure, AddBitmapError, BitmapDoesNotExist, ImageOperationFailed
 from vdsm.contract.storage_words import VolumeLegality, VolumeRole
+from vdsm.contract.task import State
 from vdsm.core.storage import volume_meta
 from vdsm.drivers.simulated.faults import Fault
 
@@ -219,6 +220,7 @@ async def test_with_leases_any_host_works_that_gets_the_volumes(leased: Volumes,
     with pytest.raises(AcquireLockFailure, match="holds it"):
         await volumes.host.call(verb, job_id=new_id(), **params, **more)
     assert await volumes.dump() == before
+    assert (await volumes.host.call(task.list_))[0].state is State.FAILED, "what was not begun needs no undoing"
     version = (await stranger.state()).version
     await stranger.let_go()
     await volumes.host.call(verb, job_id=new_id(), **params, **more)

@@ -106,6 +106,8 @@ class VolumeJobs:
     async def give_up(self, address: Address, generation: int, legality: VolumeLegality) -> None:
         """Of `work` that can be cut short without harm: if it was, the volume is as legal as before."""
         domain = await self._repository.workable(address.domain)
+        if (await self._place(domain, address)).meta.legality is legality:
+            return  # not begun, perhaps because another host holds the lease
         async with self._leases.held(domain, address.image, address.volume):
             place = await self._place(domain, address)
             if place.meta.generation == generation and place.meta.legality is not legality:
