@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from vdsm.contract import task, vm
 from vdsm.contract.errors import (
     AccessDenied,
     CannotCreateVM,
+    DeadlineExceeded,
     ForeignVM,
     HypervisorError,
     InvalidParams,
@@ -211,3 +213,18 @@ async def test_every_way_to_define_closes_the_screen(host: MemoryHost, monkeypat
     for document in documents:
         assert 'passwd="' in document
         assert 'passwdValidTo="1970' in document
+
+
+async def test_who_asks_for_statistics_first_does_not_hurry_the_others(
+    host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample serves all who ask meanwhile."""
+    monkeypatch.setattr("vdsm.core.vm.stats.FRESH", 0.0)
+    made = await host.create("web1")
+    host.hypervisor.faults.set("samples", Fault(delay=0.3))
+    hasty = asyncio.create_task(host.bridge.call(vm.get_stats, {"vmID": made.vm_id}, VIEWER, deadline=0.1))
+    await asyncio.sleep(0.05)
+    (stats,) = await host.call(vm.get_stats, vmID=made.vm_id)
+    assert stats.vm_id == made.vm_id
+    with pytest.raises(DeadlineExceeded):
+        await hasty

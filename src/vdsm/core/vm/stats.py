@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from vdsm.contract.vm_info import VmDevice, VmState
 from vdsm.contract.vm_stats import BalloonInfo, DiskStats, MemoryStats, NicStats, VmJob, VmStats
+from vdsm.core import background
 from vdsm.core.ports.hypervisor import DiskSample, DomainSample, Hypervisor
 
 from .machine import Machine
@@ -45,7 +46,7 @@ class Sampler:
         if time.monotonic() - self._new.taken < FRESH:
             return
         if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+            self._asking = background.begin(self._ask(), name="samples")
             self._asking.add_done_callback(self._asked)
         await asyncio.shield(self._asking)
 
