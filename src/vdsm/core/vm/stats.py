@@ -8,14 +8,17 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from vdsm.contract.errors import DeadlineExceeded
 from vdsm.contract.vm_info import VmDevice, VmState
 from vdsm.contract.vm_stats import BalloonInfo, DiskStats, MemoryStats, NicStats, VmJob, VmStats
 from vdsm.core import background
+from vdsm.core.ports.deadline import remaining
 from vdsm.core.ports.hypervisor import DiskSample, DomainSample, Hypervisor
 
 from .machine import Machine
 
 FRESH = 1.0  # seconds a sample is good for
+PATIENCE = 60.0  # seconds for one sample; drivers have limits of their own, far below
 _KIB_PER_MIB = 1024
 WINDOW = 5.0  # seconds over which rates are taken, when there is a sample that old
 
@@ -42,13 +45,16 @@ class Sampler:
         self._asking: asyncio.Task[None] | None = None
 
     async def refresh(self) -> None:
-        """See that the newest round is fresh; callers at the same time share one call."""
+        """See that the newest round is fresh; callers at the same time share one call. Raises DeadlineExceeded."""
         if time.monotonic() - self._new.taken < FRESH:
             return
         if self._asking is None:
             self._asking = background.begin(self._ask(), name="samples")
             self._asking.add_done_callback(self._asked)
-        await asyncio.shield(self._asking)
+        asking, seconds = self._asking, remaining(PATIENCE)
+        if not (await asyncio.wait([asking], timeout=seconds))[0]:
+            raise DeadlineExceeded(what="statistics of the machines", seconds=f"{seconds:.3g}")
+        asking.result()
 
     async def refresh_if_running(self, machines: Iterable[Machine]) -> None:
         if any(machine.active for machine in machines):
