@@ -16,8 +16,8 @@ from harness.ports import free_port
 from vdsm.client import Host
 from vdsm.contract.storage import StorageSummary
 from vdsm.contract.storage_words import BLANK, DiskContentType, VolumeAllocation, VolumeFormat
-from vdsm.core.storage import volume_meta
-from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.format import volume_meta
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 
 from .measure import Clock, Row, median_ms
 

@@ -26,7 +26,7 @@ from vdsm.contract.errors_storage import (
 )
 from vdsm.core.ports.files import FileKind
 from vdsm.core.ports.leases import Lease, Leases, Lockspace
-from vdsm.core.storage import lease_areas
+from vdsm.core.storage.format import lease_areas
 from vdsm.drivers.sanlock import SanlockLeases
 from vdsm.drivers.simulated.leases import Board, SimulatedLeases
 from vdsm.drivers.simulated.tree import Node, Tree

@@ -15,8 +15,8 @@ from vdsm.contract import storage, storage_domain, storage_pool, volume
 from vdsm.contract.errors import Problem
 from vdsm.contract.storage_words import VolumeRole
 from vdsm.core.ports.files import FileKind
-from vdsm.core.storage import volume_meta
-from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.format import volume_meta
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 
 MiB = 1 << 20
 POOL, SD, SD2 = (str(uuid.uuid4()) for _ in range(3))

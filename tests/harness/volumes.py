@@ -12,10 +12,10 @@ from vdsm.contract.storage_domain import VolumeDump
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Image
 from vdsm.core.ports.leases import Lease, LeaseState
-from vdsm.core.storage import volume_meta
 from vdsm.core.storage.catalog import Found
 from vdsm.core.storage.domain_leases import lockspace, volume_lease
-from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.format import volume_meta
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.tree import CLUSTER
 

@@ -20,7 +20,7 @@ from vdsm.contract.events import PoolStatus, Severity
 from vdsm.contract.storage_pool import SpmRole, SpmStatus
 from vdsm.contract.task import State
 from vdsm.core.run import TaskRow
-from vdsm.core.storage import external_leases, lease_areas
+from vdsm.core.storage.format import external_leases, lease_areas
 from vdsm.core.task import Boundary
 from vdsm.drivers.simulated.faults import Fault, Faults
 from vdsm.drivers.simulated.leases import Board, SimulatedLeases

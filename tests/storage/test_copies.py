@@ -26,7 +26,7 @@ from vdsm.contract.errors_domains import (
 )
 from vdsm.contract.errors_storage import DestinationVolumeTooSmall, NoSpaceLeftOnDomain
 from vdsm.contract.storage_words import VolumeLegality
-from vdsm.core.storage import volume_meta
+from vdsm.core.storage.format import volume_meta
 from vdsm.drivers.simulated.faults import Fault
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vdsm.core.storage import external_leases as xleases
-from vdsm.core.storage.lines import Malformed
+from vdsm.core.storage.format import external_leases as xleases
+from vdsm.core.storage.format.lines import Malformed
 
 MiB = 1 << 20
 GOLDEN = Path(__file__).with_name("golden") / "xleases.index.512"  # the header and the first two records

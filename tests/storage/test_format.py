@@ -23,10 +23,10 @@ from vdsm.contract.storage_words import (
     VolumeLegality,
     VolumeRole,
 )
-from vdsm.core.storage import domain_meta, layout, volume_meta
-from vdsm.core.storage.domain_meta import DomainMeta, OtherVersion, PoolMeta
-from vdsm.core.storage.lines import Malformed
-from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.format import domain_meta, layout, volume_meta
+from vdsm.core.storage.format.domain_meta import DomainMeta, OtherVersion, PoolMeta
+from vdsm.core.storage.format.lines import Malformed
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 
 GOLDEN = Path(__file__).with_name("golden")
 SD, IMAGE, POOL = (

@@ -17,8 +17,8 @@ from harness.volumes import Volumes
 from vdsm.contract import VERBS, AnyVerb, Kind, disk, image, storage, storage_domain
 from vdsm.contract.errors import InternalError, Problem
 from vdsm.contract.events import Severity
-from vdsm.core.storage import volume_meta
-from vdsm.core.storage.volume_meta import VolumeMeta
+from vdsm.core.storage.format import volume_meta
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 
 NOUNS = ("StoragePool", "StorageDomain", "Storage", "Disk", "Volume", "Image", "SDM", "Lease", "NBD")
 HOST_VERBS = ("Host.add_image_ticket", "Host.getStorageDomains", "Host.getStorageRepoStats",

@@ -27,9 +27,9 @@ from vdsm.contract.errors_storage import (
     NoSuchLease,
 )
 from vdsm.contract.lease import JobMetadata, JobStatus, LeaseMetadataType
-from vdsm.core.storage import external_leases, lease_areas
 from vdsm.core.storage.domain_leases import external_lease
-from vdsm.core.storage.external_leases import ExternalLeases
+from vdsm.core.storage.format import external_leases, lease_areas
+from vdsm.core.storage.format.external_leases import ExternalLeases
 from vdsm.core.storage.lease import decode, encode, fenced
 from vdsm.drivers.simulated.faults import Fault
 from vdsm.drivers.simulated.leases import SimulatedLeases

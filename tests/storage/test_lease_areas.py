@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from vdsm.core.ports.files import FileKind
 from vdsm.core.ports.leases import Lease, Lockspace
-from vdsm.core.storage import lease_areas
-from vdsm.core.storage.lines import Malformed
+from vdsm.core.storage.format import lease_areas
+from vdsm.core.storage.format.lines import Malformed
 from vdsm.drivers.simulated.leases import SimulatedLeases
 from vdsm.drivers.simulated.tree import Node, Tree
 

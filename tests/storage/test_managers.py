@@ -30,8 +30,8 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.contract.events import Severity
 from vdsm.contract.storage_words import BLANK, StorageDomainRole, VolumeRole
-from vdsm.core.storage import domain_meta, volume_meta
-from vdsm.core.storage.domain_meta import DomainMeta
+from vdsm.core.storage.format import domain_meta, volume_meta
+from vdsm.core.storage.format.domain_meta import DomainMeta
 
 GIB = 1 << 30
 POOL, SD, SD2, IMAGE, BASE, TOP = (str(uuid.uuid4()) for _ in range(6))

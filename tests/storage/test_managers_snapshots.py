@@ -15,7 +15,7 @@ from harness.memory_host import ADMIN
 from vdsm.bindings.published import PublishedCalls
 from vdsm.contract import VERBS
 from vdsm.contract.errors import InvalidParameter, MethodNotImplemented, Problem
-from vdsm.core.storage.layout import META
+from vdsm.core.storage.format.layout import META
 from vdsm.protocols.dialect import JSONRPC
 
 MIB = 1 << 20

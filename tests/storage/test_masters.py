@@ -33,8 +33,8 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.storage_pool import StoragePoolUpgradeStatus
 from vdsm.contract.storage_words import BLANK, StorageDomainRole
 from vdsm.core.ports.files import FileKind
-from vdsm.core.storage import domain_meta, layout
-from vdsm.core.storage.domain_meta import DomainMeta
+from vdsm.core.storage.format import domain_meta, layout
+from vdsm.core.storage.format.domain_meta import DomainMeta
 from vdsm.drivers.simulated.tree import Node
 
 POOL, POOL2, SD, SD2, SD3, IMAGE, VOLUME, VM, VM2 = (str(uuid.uuid4()) for _ in range(9))

@@ -20,9 +20,9 @@ from vdsm.contract.storage_words import (
     VolumeStatus,
 )
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.storage.chains import Image
+from vdsm.core.storage.format.chains import Image
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 from vdsm.core.storage.reconcile import mended
-from vdsm.core.storage.volume_meta import VolumeMeta
 
 ILLEGAL, LEGAL = VolumeLegality.ILLEGAL, VolumeLegality.LEGAL
 

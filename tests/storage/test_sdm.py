@@ -25,7 +25,7 @@ from vdsm.contract.errors_domains import (
 from vdsm.contract.errors_storage import AcquireLockFailure, AddBitmapError, BitmapDoesNotExist, ImageOperationFailed
 from vdsm.contract.storage_words import VolumeLegality, VolumeRole
 from vdsm.contract.task import State
-from vdsm.core.storage import volume_meta
+from vdsm.core.storage.format import volume_meta
 from vdsm.drivers.simulated.faults import Fault
 
 THERE = new_id()  # a bitmap

@@ -27,8 +27,8 @@ from vdsm.contract.errors_storage import ForeignMount, MountError, MountRefused
 from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import BLANK
 from vdsm.core.ports.mounts import Mounted
-from vdsm.core.storage import domain_meta
-from vdsm.core.storage.domain_meta import DomainMeta, alignment_for
+from vdsm.core.storage.format import domain_meta
+from vdsm.core.storage.format.domain_meta import DomainMeta, alignment_for
 from vdsm.drivers.simulated.faults import Fault, Faults
 from vdsm.drivers.simulated.mounts import SimulatedMounts
 from vdsm.drivers.simulated.tree import Tree

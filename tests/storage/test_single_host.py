@@ -29,7 +29,7 @@ from vdsm.contract.storage_words import BLANK, StorageDomainRole, StorageDomainT
 from vdsm.contract.task import State
 from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.files import FileKind
-from vdsm.core.storage import domain_meta, volume_meta
+from vdsm.core.storage.format import domain_meta, volume_meta
 from vdsm.drivers.simulated.tree import Node
 
 GIB = 1 << 30

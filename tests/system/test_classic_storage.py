@@ -18,7 +18,7 @@ from harness.daemon import remove_domains
 from harness.stomp import PythonClient, Wired
 from harness.story import LINUX, live
 from harness.until import until
-from vdsm.core.storage import domain_meta
+from vdsm.core.storage.format import domain_meta
 
 BLANK = "00000000-0000-0000-0000-000000000000"
 GIB = 1 << 30

@@ -20,7 +20,7 @@ from harness.faulty_mount import BrokenMount
 from harness.hung_mount import HungMount
 from harness.stomp import Failed, PythonClient, Wired
 from harness.until import BUSY, until
-from vdsm.core.storage import domain_meta
+from vdsm.core.storage.format import domain_meta
 
 BLANK = "00000000-0000-0000-0000-000000000000"
 UNUSABLE, MOUNT_ERROR, FOREIGN = 10702, 477, 10621

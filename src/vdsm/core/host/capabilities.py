@@ -22,7 +22,7 @@ from vdsm.contract.host_capabilities import (
 from vdsm.contract.vm_info import Accelerator
 from vdsm.core.ports.hypervisor import HypervisorFacts
 from vdsm.core.ports.machine import MachineFacts, MachineSetup
-from vdsm.core.storage import domain_meta
+from vdsm.core.storage.format import domain_meta
 
 from . import software
 from .network import Picture

@@ -16,8 +16,8 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import FileKind, Files
 from vdsm.core.steps import Step, operation, report
 
-from . import layout
-from .lines import is_uuid
+from .format import layout
+from .format.lines import is_uuid
 from .records import Domain
 from .repository import Repository
 

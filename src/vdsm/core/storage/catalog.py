@@ -15,10 +15,10 @@ from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
 
-from . import chains, layout
-from .chains import Image
+from .format import chains, layout
+from .format.chains import Image
+from .format.lines import Malformed, is_uuid
 from .formats import DISK_FORMATS
-from .lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
 

@@ -21,7 +21,7 @@ from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.steps import operation
 
 from .domain_leases import IN_CHARGE, charge_lease
-from .domain_meta import NO_HOST
+from .format.domain_meta import NO_HOST
 from .host_ids import HostIds
 from .records import Domain, PoolRecord
 from .repository import Repository

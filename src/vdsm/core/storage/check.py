@@ -15,11 +15,11 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import FileKind, Files
 
-from . import layout
 from .catalog import Catalog, Found
-from .chains import Image
 from .domain_leases import DomainLeases
-from .lines import Malformed, is_uuid
+from .format import layout
+from .format.chains import Image
+from .format.lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
 

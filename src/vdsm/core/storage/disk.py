@@ -18,14 +18,14 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step, operation
 
-from . import chains, layout
 from .catalog import Catalog, Found
+from .format import chains, layout
+from .format.lines import Malformed
+from .format.volume_meta import VolumeMeta
 from .formats import DISK_FORMATS, VOLUME_FORMATS
-from .lines import Malformed
 from .records import Domain
 from .repository import Repository
 from .templates import Templates
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 BLOCK = 4096  # a disk is whole blocks, so that any of its copies can be

@@ -31,14 +31,14 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step
 
-from . import domain_meta, layout
 from .catalog import Catalog
-from .chains import Image
 from .charge import NOBODY, Charge
 from .disk import Users
 from .domain_leases import DomainLeases
-from .domain_meta import DomainMeta
 from .domain_operations import DomainOperations
+from .format import domain_meta, layout
+from .format.chains import Image
+from .format.domain_meta import DomainMeta
 from .membership import Membership
 from .records import Connection, Domain
 from .repository import Repository

@@ -18,11 +18,11 @@ from vdsm.contract.storage_words import StorageDomainType
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases, Lockspace
 
-from . import external_leases, layout, lease_areas
-from .domain_meta import DomainMeta
-from .external_leases import ExternalLeases
-from .lease_areas import LeaseRecord
-from .lines import Malformed, is_uuid
+from .format import external_leases, layout, lease_areas
+from .format.domain_meta import DomainMeta
+from .format.external_leases import ExternalLeases
+from .format.lease_areas import LeaseRecord
+from .format.lines import Malformed, is_uuid
 from .records import Domain
 from .repository import Repository
 

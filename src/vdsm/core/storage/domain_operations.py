@@ -17,12 +17,12 @@ from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
-from . import domain_meta, layout
 from .charge import Charge
 from .domain_leases import DomainLeases
-from .domain_meta import DomainMeta
+from .format import domain_meta, layout
+from .format.domain_meta import DomainMeta
+from .format.lines import is_uuid
 from .host_ids import HostIds
-from .lines import is_uuid
 from .records import Connection, PoolRecord
 from .repository import Repository
 

@@ -7,8 +7,8 @@ from vdsm.contract.errors import DeadlineExceeded, Problem, TooBusy
 from vdsm.contract.errors_storage import FileMissing
 from vdsm.core.ports.files import Files
 
-from . import domain_meta, layout
-from .lines import Malformed, is_uuid
+from .format import domain_meta, layout
+from .format.lines import Malformed, is_uuid
 from .records import Connection, Domain
 
 NO_METADATA = "it has no metadata"

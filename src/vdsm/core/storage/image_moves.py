@@ -31,11 +31,11 @@ from vdsm.core.steps import Step
 from .catalog import Catalog, Found, chain_of
 from .copies import Copies
 from .disk import Users
+from .format.volume_meta import VolumeMeta
 from .records import Domain
 from .repository import Repository
 from .templates import Templates
 from .volume_jobs import Address
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 

@@ -38,14 +38,14 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Step, operation, report
 
-from . import layout, volume_meta
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Users
+from .format import layout, volume_meta
+from .format.volume_meta import VolumeMeta
 from .records import Domain
 from .repository import Repository
 from .streams import PIECE, Channel, Incoming, Outgoing
 from .volume_leases import VolumeLeases
-from .volume_meta import VolumeMeta
 
 _AT_ONCE = 10
 _TABLES = 64 << 20  # bytes of a qcow2 image beside its data, of one that is small

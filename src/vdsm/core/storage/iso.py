@@ -15,7 +15,7 @@ from vdsm.contract.storage_words import StorageDomainImageClass
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.files import FileKind, Files, FileStatus
 
-from . import layout
+from .format import layout
 from .records import Domain
 from .repository import Repository
 

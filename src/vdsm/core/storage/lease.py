@@ -28,11 +28,11 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.steps import Step, operation, report
 
-from . import external_leases, layout, lease_areas
 from .domain_leases import DomainLeases, external_lease
-from .external_leases import ExternalLeases
+from .format import external_leases, layout, lease_areas
+from .format.external_leases import ExternalLeases
+from .format.lines import Malformed
 from .host_ids import HostIds
-from .lines import Malformed
 from .records import Domain
 from .repository import Repository
 

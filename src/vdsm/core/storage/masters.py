@@ -28,11 +28,11 @@ from vdsm.contract.storage_words import StorageDomainImageClass, StorageDomainRo
 from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
-from . import domain_meta
 from .backups import BackupOperations
 from .catalog import Catalog
-from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations, Rewritten
+from .format import domain_meta
+from .format.domain_meta import DomainMeta, PoolMeta
 from .records import Domain, PoolRecord
 from .repository import Repository
 

@@ -18,10 +18,10 @@ from vdsm.contract.storage_words import BLANK, StorageDomainImageClass, StorageD
 from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
-from . import domain_meta
 from .disk import Users
-from .domain_meta import PoolMeta
 from .domain_operations import DomainOperations
+from .format import domain_meta
+from .format.domain_meta import PoolMeta
 from .masters import MasterSwitch
 from .records import Domain, PoolRecord
 from .repository import Repository

@@ -34,9 +34,9 @@ from vdsm.core.steps import Step, operation, report
 
 from .catalog import Catalog, Found, chain_of
 from .disk import Users
+from .format.volume_meta import GENERATIONS, VolumeMeta
 from .repository import Repository
 from .volume_jobs import Address, Place, VolumeJobs
-from .volume_meta import GENERATIONS, VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
 

@@ -22,8 +22,8 @@ from vdsm.core import background
 from vdsm.core.ports.deadline import within
 from vdsm.core.ports.files import Files, Space
 
-from . import domain_meta, layout
 from .finder import NO_METADATA
+from .format import domain_meta, layout
 from .records import Domain
 from .repository import Repository
 

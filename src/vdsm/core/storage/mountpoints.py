@@ -11,7 +11,7 @@ from vdsm.contract.errors_storage import ForeignMount
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.mounts import Mounts
 
-from . import layout
+from .format import layout
 from .records import Connection
 
 

@@ -17,7 +17,7 @@ from vdsm.contract.storage_words import StorageDomainType
 from vdsm.core.ports.files import FileKind, Files
 from vdsm.core.ports.mounts import MountWish
 
-from . import layout
+from .format import layout
 from .records import Connection
 from .repository import Repository
 

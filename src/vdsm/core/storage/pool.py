@@ -38,12 +38,12 @@ from vdsm.contract.storage_words import (
 from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
-from . import domain_meta, layout
 from .charge import Charge
 from .disk import Users
 from .domain_leases import DomainLeases
-from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations, Rewritten
+from .format import domain_meta, layout
+from .format.domain_meta import DomainMeta, PoolMeta
 from .masters import check_master
 from .monitor import Monitor
 from .records import Domain, PoolRecord

@@ -16,11 +16,11 @@ from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.steps import operation
 
 from .catalog import Catalog, Found
-from .chains import Image
+from .format.chains import Image
+from .format.volume_meta import VolumeMeta
 from .formats import DISK_FORMATS
 from .records import Domain
 from .repository import Repository
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 

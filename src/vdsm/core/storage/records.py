@@ -12,7 +12,7 @@ from vdsm.contract.storage import StorageState
 from vdsm.contract.storage_words import StorageDomainImageClass, StorageDomainStatus, StorageDomainType
 from vdsm.core.ports.mounts import MountWish
 
-from .domain_meta import DomainMeta
+from .format.domain_meta import DomainMeta
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):

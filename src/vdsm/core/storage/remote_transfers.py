@@ -29,9 +29,9 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.remotes import Remotes
 from vdsm.core.steps import Step, operation, report
 
-from . import layout
 from .catalog import Catalog, Found, chain_of, sound
 from .disk import BLOCK, Users
+from .format import layout
 from .repository import Repository
 from .volume_jobs import Address, Place, VolumeJobs
 from .volume_leases import VolumeLeases

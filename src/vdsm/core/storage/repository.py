@@ -27,9 +27,9 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
 from vdsm.core.steps import Work, under_way
 
-from . import layout
 from .finder import Finder
-from .lines import is_uuid
+from .format import layout
+from .format.lines import is_uuid
 from .mountpoints import Mountpoints
 from .records import Connection, Domain, PoolRecord
 

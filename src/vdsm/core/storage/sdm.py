@@ -29,8 +29,8 @@ from vdsm.core.steps import Step, operation
 
 from .copies import Copies
 from .disk import Users
+from .format.volume_meta import VolumeMeta
 from .volume_jobs import Address, Place, VolumeJobs, address_of
-from .volume_meta import VolumeMeta
 
 
 class DataJobs:

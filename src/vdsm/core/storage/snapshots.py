@@ -22,11 +22,11 @@ from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found
 from .disk import Disks, Users
+from .format.volume_meta import VolumeMeta
 from .live import LiveDisks
 from .merges import Merges
 from .repository import Repository
 from .volume_jobs import Address
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 from .volume_sizes import VolumeSizes
 

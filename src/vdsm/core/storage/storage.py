@@ -31,8 +31,8 @@ from vdsm.core.steps import Step, operation
 from .charge import Charge
 from .disk import Users
 from .domain_leases import DomainLeases
-from .domain_meta import DomainMeta, PoolMeta
 from .domain_operations import DomainOperations
+from .format.domain_meta import DomainMeta, PoolMeta
 from .monitor import Monitor
 from .places import Places
 from .records import Connection, Domain, PoolRecord

@@ -11,11 +11,11 @@ from vdsm.contract.storage_words import VolumeLegality, VolumeRole
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import operation
 
-from . import layout
 from .catalog import Catalog, Found
+from .format import layout
+from .format.volume_meta import VolumeMeta
 from .records import Domain
 from .repository import Repository
-from .volume_meta import VolumeMeta
 
 _FILES = (layout.lease, layout.volume, layout.meta)  # the metadata last: what has none looks like no volume
 

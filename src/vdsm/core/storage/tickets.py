@@ -15,10 +15,10 @@ from vdsm.core.ports.files import FileKind, Files
 from vdsm.core.ports.transfers import ImageServers, Ticket, Transfers
 from vdsm.core.steps import Step, operation
 
-from . import layout
 from .catalog import Catalog, Found, chain_of
 from .disk import Users
-from .lines import is_uuid
+from .format import layout
+from .format.lines import is_uuid
 from .records import Domain
 from .repository import Repository
 

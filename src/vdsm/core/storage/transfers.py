@@ -25,9 +25,9 @@ from vdsm.core.ports.store import StorageLog
 from vdsm.core.ports.transfers import Ticket, Transfers
 from vdsm.core.steps import Step, operation
 
-from . import chains, layout, volume_meta
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Disks, Users
+from .format import chains, layout, volume_meta
 from .formats import DISK_FORMATS
 from .repository import Repository
 from .tickets import Tickets

@@ -23,12 +23,12 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files, FileStatus
 from vdsm.core.steps import Step, operation
 
-from . import layout
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK
+from .format import layout
+from .format.volume_meta import VolumeMeta
 from .repository import Repository
 from .volume_leases import VolumeLeases
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 

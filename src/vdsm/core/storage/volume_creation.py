@@ -24,11 +24,11 @@ from vdsm.core.steps import Op, Step
 
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Users
+from .format.volume_meta import VolumeMeta
 from .records import Domain
 from .repository import Repository
 from .templates import Templates
 from .volume import Volumes
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 

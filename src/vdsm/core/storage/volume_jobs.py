@@ -18,12 +18,12 @@ from vdsm.contract.errors_domains import DiskUnusable, GenerationMismatch, Volum
 from vdsm.contract.sdm import CopyDataDIVEndpoint
 from vdsm.contract.storage_words import VolumeLegality
 
-from . import volume_meta
 from .catalog import Catalog, Found, chain_of
+from .format import volume_meta
+from .format.volume_meta import VolumeMeta
 from .records import Domain
 from .repository import Repository
 from .volume_leases import VolumeLeases
-from .volume_meta import VolumeMeta
 from .volume_operations import VolumeOperations
 
 

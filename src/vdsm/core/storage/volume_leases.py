@@ -15,8 +15,8 @@ from vdsm.core.ports.files import Files
 from vdsm.core.ports.leases import Lease, Leases
 from vdsm.core.steps import Work, under_way
 
-from . import layout
 from .domain_leases import volume_lease
+from .format import layout
 from .host_ids import HostIds
 from .records import Domain
 from .repository import Repository

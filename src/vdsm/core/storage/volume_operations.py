@@ -22,13 +22,13 @@ from vdsm.core.ports.disks import Image as ImageFile
 from vdsm.core.ports.files import Files
 from vdsm.core.steps import Step, operation
 
-from . import chains, layout, volume_meta
 from .catalog import Catalog, Found
+from .format import chains, layout, volume_meta
+from .format.volume_meta import VolumeMeta
 from .formats import DISK_FORMATS
 from .records import Domain
 from .repository import Repository
 from .volume_leases import VolumeLeases
-from .volume_meta import VolumeMeta
 
 _UNIT = 64 << 20  # bytes of data that count as much as any other step
 

@@ -25,9 +25,9 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.steps import Step
 
 from .catalog import Catalog, Found
-from .chains import Image
 from .disk import Users
-from .lines import Malformed
+from .format.chains import Image
+from .format.lines import Malformed
 from .reconcile import Reconciler
 from .repository import Repository
 from .templates import Templates

@@ -13,8 +13,8 @@ from vdsm.contract.storage_words import VolumeRole, VolumeStatus
 from vdsm.contract.vm_params import Disk, DiskFormat
 from vdsm.core.handlers import Context
 from vdsm.core.storage.catalog import Catalog, Found, chain_of
+from vdsm.core.storage.format.lines import is_uuid
 from vdsm.core.storage.formats import DISK_FORMATS
-from vdsm.core.storage.lines import is_uuid
 from vdsm.core.storage.repository import Repository
 
 from . import raw

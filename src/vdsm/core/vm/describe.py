@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import msgspec
 
 from vdsm.contract.vm_info import Accelerator, DisplayInfo, VmDevice
-from vdsm.core.storage.lines import is_uuid
+from vdsm.core.storage.format.lines import is_uuid
 
 from . import xml
 from .drives import Drive, drives

@@ -27,9 +27,9 @@ from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.hypervisor import Hypervisor
 from vdsm.core.steps import operation
 from vdsm.core.storage.catalog import Catalog, Found
+from vdsm.core.storage.format.volume_meta import VolumeMeta
 from vdsm.core.storage.repository import Repository
 from vdsm.core.storage.volume_leases import VolumeLeases
-from vdsm.core.storage.volume_meta import VolumeMeta
 from vdsm.core.storage.volume_operations import VolumeOperations
 
 from .drives import Drive, drives

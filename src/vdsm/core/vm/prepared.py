@@ -17,7 +17,7 @@ import msgspec
 from vdsm.contract.errors import Problem
 from vdsm.core import background
 from vdsm.core.ports.store import StorageLog
-from vdsm.core.storage import layout
+from vdsm.core.storage.format import layout
 from vdsm.core.storage.repository import Repository
 from vdsm.core.storage.volume_operations import VolumeOperations
 

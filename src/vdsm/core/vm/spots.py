@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vdsm.core.storage.lines import is_uuid
+from vdsm.core.storage.format.lines import is_uuid
 from vdsm.core.storage.repository import Repository
 
 
