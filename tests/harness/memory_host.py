@@ -95,13 +95,15 @@ class MemoryHost:
         self.storage_files = disk_files = SimulatedFiles(self.tree, self.file_faults)
         self.disk_images = disk_images = SimulatedDisks(self.tree, self.disk_faults)
         self.remotes = SimulatedRemotes()
+        self.transfer_faults = Faults()
+        self.servers, self.transfers = SimulatedServers(disk_images), SimulatedTransfers(self.transfer_faults)
         self.storage = StorageParts(
             disk_files,
             disk_images,
             self.mounts,
             self.leases,
-            SimulatedServers(disk_images),
-            SimulatedTransfers(),
+            self.servers,
+            self.transfers,
             self.remotes,
             self.store.storage,
             self.journal,

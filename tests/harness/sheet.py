@@ -138,6 +138,7 @@ SHEET = [
     Line("Disk.getInfo", {"diskID": "{root1}"}),
     Line("Disk.getInfo", {"diskID": NOBODY}, problem="no-such-disk"),
     Line("Disk.snapshot", {"diskID": "{root1}"}),
+    Line("Disk.startDownload", {"diskID": "{root1}"}),
     Line("Disk.extend", {"diskID": "{root1}", "size": 2_000_000}),
     Line("Disk.extend", {"diskID": "{root1}", "size": 1_000_000}, problem="volume-resize-value-error"),
     Line("Disk.merge", {"diskID": "{root1}"}),

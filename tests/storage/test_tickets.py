@@ -13,7 +13,10 @@ from vdsm.contract import host as the_host
 from vdsm.contract.disk import DiskInfo
 from vdsm.contract.errors import AccessDenied, InvalidParams
 from vdsm.contract.errors_domains import DiskInUse
-from vdsm.contract.errors_storage import ImageTicketsError, TicketRefused
+from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError, TicketRefused
+from vdsm.contract.vm_params import DiskFormat
+from vdsm.core.storage.tickets import server_of
+from vdsm.drivers.simulated.faults import Fault
 
 ID = "55555555-5555-4555-8555-555555555555"
 
@@ -90,3 +93,28 @@ async def test_an_nbd_server_of_ours(host: MemoryHost) -> None:
     assert (await host.call(the_host.get_image_ticket, uuid=ID)).url == url
     with pytest.raises(TicketRefused):
         await host.call(the_host.add_image_ticket, ticket=words(f"{url}:exportname=other"))
+
+
+async def test_what_serves_a_chain_ends_with_its_ticket_or_with_the_next_download(host: MemoryHost) -> None:
+    """A ticket may end by itself: then nobody says so."""
+    made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
+    await host.call(disk.snapshot, diskID=made.id)
+    forgotten = await host.call(disk.start_download, diskID=made.id)
+    assert (forgotten.format, forgotten.size, forgotten.data) == (DiskFormat.RAW, 1 << 20, None)
+    assert await host.servers.running() == [server_of(forgotten.id)]
+    await host.transfers.remove(forgotten.id)
+    second = await host.call(disk.start_download, diskID=made.id)
+    third = await host.call(disk.start_download, diskID=made.id)
+    assert await host.servers.running() == sorted([server_of(second.id), server_of(third.id)])
+    for transfer in (second, third):
+        await host.call(the_host.remove_image_ticket, uuid=transfer.id)
+    assert await host.servers.running() == []
+
+
+async def test_without_a_door_nothing_serves_a_chain(host: MemoryHost) -> None:
+    made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
+    await host.call(disk.snapshot, diskID=made.id)
+    host.transfer_faults.set("add_ticket", Fault(error="it does not run"))
+    with pytest.raises(ImageDaemonError):
+        await host.call(disk.start_download, diskID=made.id)
+    assert await host.servers.running() == []

@@ -65,6 +65,22 @@ def test_a_machine_boots_from_an_uploaded_disk(served: Daemon, tmp_path: Path, k
     assert "belongs to virtual machine" in refused.stderr
 
 
+def test_a_disk_with_snapshots_comes_down_as_the_guest_sees_it(served: Daemon, tmp_path: Path) -> None:
+    image = bootable(tmp_path, "qcow2")
+    served.shell("disk", "upload", str(image), "--name", "boot")
+    path = served.json("disk", "snapshot", "boot")["path"]
+    subprocess.run(
+        ["qemu-io", "-f", "qcow2", "-c", f"write -P 7 {MIB} {MIB}", "-c", "write -z 2M 1M", path], check=True
+    )
+    copy = tmp_path / "copy"
+    shown = served.shell("disk", "download", "boot", str(copy), "--verify")
+    assert "64 MiB of raw" in shown.stderr
+    compared = subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", copy, path], capture_output=True)
+    assert compared.returncode == 0, compared.stdout
+    assert copy.stat().st_blocks * 512 < 5 * MIB, "zeros are not sent"
+    assert list(Path(served.home).rglob("download-*")) == [], "what served it is gone"
+
+
 def test_an_upload_that_was_cut_goes_on(served: Daemon, tmp_path: Path) -> None:
     image = bootable(tmp_path, "raw")
     with served.connect() as host:

@@ -61,7 +61,7 @@ class DiskTransfer(Output, frozen=True, kw_only=True):
     port: int
     tls: bool
     fingerprint: str  # SHA-256 of the certificate there, in hexadecimal; empty without TLS
-    data: list[DataExtent] | None = None  # of a download: in order; between them the file is nothing but zeros
+    data: list[DataExtent] | None = None  # of a download, zeros between them; null: ask `/images/{id}/extents`
 
 
 class DiskVolume(Output, frozen=True, kw_only=True):
@@ -229,7 +229,8 @@ def finish_upload(disk_id: DiskId) -> DiskInfo:
     raises=_TRANSFERS,
 )  # fmt: skip
 def start_download(disk_id: DiskId) -> DiskTransfer:
-    """Open the door to read a disk's file; `Host.remove_image_ticket` closes it, as does an hour without a request.
+    """Open the door to read a disk; `Host.remove_image_ticket` closes it, as does an hour without a request.
 
-    No machine may have the disk, and it may have no snapshots.
+    What is read is the disk's file. Of a disk with snapshots, or made from a template, it is what a guest would see, as
+    a raw image. No machine may have the disk.
     """

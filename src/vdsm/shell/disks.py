@@ -20,7 +20,7 @@ from .text import look_of, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO
 
     from .session import Session
@@ -87,13 +87,12 @@ def download(session: Session, words: Sequence[str]) -> int:
     disk_id = names.resolve(session, "disk", given["disk"], given)
     transfer = session.ask("Disk.startDownload", {"diskID": disk_id}, given)
     part, size = f"{given['file']}.part", int(transfer["size"])
-    extents = [(extent["start"], extent["start"] + extent["length"]) for extent in transfer["data"]]
-    spans = list(in_sectors(extents, size))
     try:
         with (
             open(part, "r+b" if os.path.exists(part) else "w+b") as file,
             _doors(transfer, _host(session, given)) as doors,
         ):
+            spans = list(in_sectors(_data(transfer, doors[0]), size))
             with _Progress(given["disk"], size) as drawing:
                 again = fetch(doors, file, spans, size, drawing.at)
             if again or given.get("verify"):
@@ -105,6 +104,12 @@ def download(session: Session, words: Sequence[str]) -> int:
         session.ask("Host.remove_image_ticket", {"uuid": transfer["id"]}, given)
     say(f"{given['file']}: {units.size(size)} of {transfer['format']}")
     return OK
+
+
+def _data(transfer: Mapping[str, Any], door: ImageDoor) -> Iterable[tuple[int, int]]:
+    if (told := transfer["data"]) is None:
+        return door.extents()
+    return [(extent["start"], extent["start"] + extent["length"]) for extent in told]
 
 
 def _compare(door: ImageDoor, file: BinaryIO, size: int, hint: str) -> None:

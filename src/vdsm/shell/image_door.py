@@ -63,6 +63,11 @@ class ImageDoor:
             json.loads(self._ask("GET", f"{self._path}/checksum?algorithm=blake2b&block_size={BLOCK}"))["checksum"]
         )
 
+    def extents(self) -> list[tuple[int, int]]:
+        """Start and end of what is not known to be zeros, in order."""
+        found = json.loads(self._ask("GET", f"{self._path}/extents"))
+        return [(one["start"], one["start"] + one["length"]) for one in found if not one["zero"]]
+
     def close(self) -> None:
         self._connection.close()
 

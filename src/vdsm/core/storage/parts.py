@@ -135,7 +135,9 @@ class StorageParts:
         self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
         tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
-        moves = DiskTransfers(files, images, transfers, repository, catalog, users, tickets, disks, storage_log)
+        moves = DiskTransfers(
+            files, images, transfers, servers, repository, catalog, users, tickets, disks, storage_log
+        )
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         remote = RemoteTransfers(
             files, images, remotes, repository, catalog, jobs, volume_leases, users, settings.remote_servers

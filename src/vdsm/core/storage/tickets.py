@@ -23,7 +23,12 @@ from .records import Domain
 from .repository import Repository
 
 _FILE = "file://"
+SERVERS = "download-"  # begins the ids of NBD servers that serve one ticket each
 _UNSAFE = re.compile("[?#;%]")  # would end the path of a URL, or stand for something else
+
+
+def server_of(ticket: str) -> str:
+    return f"{SERVERS}{ticket}"
 
 
 class Tickets:
@@ -98,6 +103,15 @@ class Tickets:
     @operation("ticket.shut_out")
     async def shut_out(self, uuid: str) -> None:
         await self._transfers.remove(uuid)
+        await self._end(server_of(uuid))
+
+    @operation("ticket.end_server")
+    async def end_server(self, server: str) -> None:
+        await self._end(server)
+
+    async def _end(self, server: str) -> None:
+        if server in await self._servers.running():
+            await self._servers.stop(server)
 
     # ---- what a ticket may be for ----------------------------------------------------------------------------------
 

@@ -18,19 +18,20 @@ from vdsm.contract.errors_domains import DiskInUse, DiskUnusable
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError
 from vdsm.contract.host_tickets import TransferOp
 from vdsm.contract.storage_words import LARGEST_VOLUME, VolumeLegality, VolumeStatus
+from vdsm.contract.vm_params import DiskFormat
 from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
-from vdsm.core.ports.transfers import Ticket, Transfers
-from vdsm.core.steps import Step, operation
+from vdsm.core.ports.transfers import Export, ImageServers, Ticket, Transfers
+from vdsm.core.steps import Op, Step, operation
 
 from .catalog import Catalog, Found, chain_of
 from .disk import BLOCK, Disks, Users
 from .format import chains, layout, volume_meta
 from .formats import DISK_FORMATS
 from .repository import Repository
-from .tickets import Tickets
+from .tickets import SERVERS, Tickets, server_of
 
 _UPLOAD = "upload"  # the kind of its record
 _LIFE_S = 7 * 86400
@@ -44,12 +45,17 @@ class _Kept(msgspec.Struct, frozen=True):
     check: str  # to read: a ticket for both would not tell how much was written
 
 
+def _ticket(name: str, url: str, size: int, op: TransferOp) -> Ticket:
+    return Ticket(uuid=name, url=url, size=size, ops=[op], timeout=_LIFE_S, inactivity_timeout=_IDLE_S, sparse=True)
+
+
 class DiskTransfers:
     def __init__(
         self,
         files: Files,
         images: DiskImages,
         transfers: Transfers,
+        servers: ImageServers,
         repository: Repository,
         catalog: Catalog,
         users: Users,
@@ -60,6 +66,7 @@ class DiskTransfers:
         self._files = files
         self._images = images
         self._transfers = transfers
+        self._servers = servers
         self._repository = repository
         self._catalog = catalog
         self._users = users
@@ -89,16 +96,28 @@ class DiskTransfers:
         status, reason = found.image.status()
         if status is not VolumeStatus.OK:
             raise DiskUnusable(disk=found.name, reason=reason)
-        order = chain_of(found)
-        if len(order) > 1:
-            raise DiskUnusable(disk=found.name, reason="it has snapshots; only a disk of one volume is one file")
         for machine in self._users(disk_id):
             raise DiskInUse(disk=found.name, vm=machine)
-        length, ticket = await self._length(found), str(uuid.uuid4())
+        ticket = str(uuid.uuid4())
+        if len(chain_of(found)) > 1:
+            return await self._open_chain(ctx, found, ticket)
+        length = await self._length(found)
         data = await self._files.extents(found.domain.root, self._file(found))
         await self._let_in(ctx, found, length, {ticket: TransferOp.READ})
         extents = [DataExtent(start=extent.start, length=extent.length) for extent in data]
         return replace(self._answer(found, ticket, length, 0), data=extents)
+
+    async def _open_chain(self, ctx: Context, found: Found, ticket: str) -> DiskTransfer:
+        """What the guest would see, by an NBD server that lives as long as the ticket."""
+        server = server_of(ticket)
+        length = found.image.volumes[chain_of(found)[0]].capacity
+        serve: Op[None] = self.serve(server, found.image.id)
+        given = _ticket(ticket, self._servers.url(server), length, TransferOp.READ)
+        await ctx.run(
+            Step("serve its volumes as one", serve, self._tickets.end_server(server)),
+            Step("let it in", self._tickets.let_in(given), self._tickets.shut_out(ticket)),
+        )
+        return replace(self._answer(found, ticket, length, 0), format=DiskFormat.RAW)
 
     @handles(disk.finish_upload)
     async def finish_upload(self, ctx: Context, disk_id: str) -> DiskInfo:
@@ -122,10 +141,7 @@ class DiskTransfers:
         self, ctx: Context, found: Found, length: int, tickets: dict[str, TransferOp], *first: Step
     ) -> None:
         url = await self._tickets.url_of(found, chain_of(found)[0])
-        given = [
-            Ticket(uuid=name, url=url, size=length, ops=[op], timeout=_LIFE_S, inactivity_timeout=_IDLE_S, sparse=True)
-            for name, op in tickets.items()
-        ]
+        given = [_ticket(name, url, length, op) for name, op in tickets.items()]
         await ctx.run(
             *first, *(Step("let it in", self._tickets.let_in(one), self._tickets.shut_out(one.uuid)) for one in given)
         )
@@ -168,6 +184,22 @@ class DiskTransfers:
             return (await self._transfers.get(kept.ticket)).transferred
         except (ImageTicketsError, ImageDaemonError):
             return None
+
+    @operation("disk.serve")
+    async def serve(self, server: str, disk_id: str) -> None:
+        """Read-only. Those whose tickets ended by themselves are ended first."""
+        for other in await self._servers.running():
+            if other.startswith(SERVERS) and other != server and not await self._alive(other.removeprefix(SERVERS)):
+                await self._servers.stop(other)
+        found = await self._catalog.find(disk_id)
+        await self._servers.start(server, Export(image=found.file(chain_of(found)[0])))
+
+    async def _alive(self, ticket: str) -> bool:
+        try:
+            await self._transfers.get(ticket)
+        except ImageTicketsError:
+            return False
+        return True
 
     @operation("disk.keep_ticket")
     async def keep(self, kept: _Kept) -> None:
