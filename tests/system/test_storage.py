@@ -47,6 +47,8 @@ def test_a_guest_writes_to_a_disk_that_outlives_it(daemon: Daemon, guest: Path) 
         "--kernel", str(params.kernel), "--initrd", str(params.initrd), "--cmdline", params.cmdline,
     )  # fmt: skip
     assert daemon.json("disk", "info", "root")["vms"] == [daemon.name("a")]
+    assert daemon.shell("storage", "check", "vm").stderr == "Everything is as it should be.\n"
+    assert daemon.shell("storage", "check", "vm", "--where", "severity=error").stderr == "(none)\n"
     done = daemon.shell("disk", "delete", "root", ok=False)
     assert done.returncode != 0
     assert "belongs to virtual machine" in done.stderr

@@ -95,6 +95,7 @@ class Verb(typing.Generic[P, R]):
     result: typing.Any
     raises: tuple[type[Problem], ...]
     emits: tuple[type[Event], ...]
+    empty: str  # what an empty result says to people; empty: nothing more than that
     doc: str
 
     @property
@@ -147,11 +148,13 @@ def verb(
     emits: tuple[type[Event], ...] = (),
     published: str | None = None,
     command: str | None = None,
+    empty: str = "",
 ) -> Callable[[Callable[P, R]], Verb[P, R]]:
     """Turn a documented signature into a `Verb`; the signature is the schema.
 
     The declaring module names its published noun in `NOUN`. `http` uses python parameter names. `published` gives the
-    name after the dot where camelCase of the python name is not it; `command` the words of `vdsmsh` likewise.
+    name after the dot where camelCase of the python name is not it; `command` the words of `vdsmsh` likewise; `empty`
+    what the shell says instead of an empty table.
 
     Raises ContractError for a declaration that breaks a rule of the contract.
     """
@@ -197,6 +200,7 @@ def verb(
             result=result,
             raises=raises,
             emits=emits,
+            empty=empty,
             doc=inspect.cleandoc(stub.__doc__ or ""),
         )
         if _verbs.setdefault(method, made) is not made:

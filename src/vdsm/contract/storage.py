@@ -84,7 +84,7 @@ def list_() -> list[StorageSummary]:
 
 @verb(
     kind=Kind.QUERY, needs=Privilege.STORAGE_ADMIN, since="1.0", http="GET /storage/{storage_id}/check",
-    raises=(*_FILES, ed.StorageDomainDoesNotExist),
+    raises=(*_FILES, ed.StorageDomainDoesNotExist), empty="Everything is as it should be.",
 )  # fmt: skip
 def check(storage_id: DomainId) -> list[Finding]:
     """Read a whole storage domain and name everything in it that is not as it should be. Nothing is changed.

@@ -64,7 +64,8 @@ def _run(session: Session, method: str, params: dict[str, Any], given: dict[str,
         picture.save(value, given.get("save"))
     else:
         alone = any("at" in p for p in verb["params"])
-        show.result(session.index, verb["result"], value, given.get("output", "table"), alone=alone)
+        empty = "" if given.get("where") else verb["empty"]
+        show.result(session.index, verb["result"], value, given.get("output", "table"), alone=alone, empty=empty)
     return OK
 
 

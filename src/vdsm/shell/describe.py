@@ -74,6 +74,7 @@ class _Describer:
             "summary": verb.summary,
             "doc": verb.doc,
             "needs": verb.needs.value,
+            "empty": verb.empty,
             "params": params,
             "result": None if verb.kind is Kind.STREAM else self.shape(verb.result),
         }

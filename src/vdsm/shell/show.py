@@ -31,8 +31,10 @@ def document(value: Any, output: str) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def result(index: Index, shape: dict[str, Any], value: Any, output: str, *, alone: bool = False) -> None:
-    """Print the result of a verb."""
+def result(
+    index: Index, shape: dict[str, Any], value: Any, output: str, *, alone: bool = False, empty: str = ""
+) -> None:
+    """Print the result of a verb. `empty` is said to people instead of an empty table."""
     if output != "table":
         print(document(value, output))
         return
@@ -42,7 +44,7 @@ def result(index: Index, shape: dict[str, Any], value: Any, output: str, *, alon
     if text:
         print(text)
     else:
-        say("(none)")
+        say(empty or "(none)")
 
 
 def changed(index: Index, method: str, value: Any, output: str, subject: str) -> None:
@@ -50,7 +52,7 @@ def changed(index: Index, method: str, value: Any, output: str, subject: str) ->
     verb = index["verbs"][method]
     naming = index["nouns"].get(verb["noun"])
     if output != "table" or (value is not None and not (naming and naming["name"] in value and "status" in value)):
-        result(index, verb["result"], value, output)
+        result(index, verb["result"], value, output, empty=verb["empty"])
     elif value is None:
         print(f"{' '.join(verb['command'])}{f' {clean(subject)}' if subject else ''}: done")
     else:
