@@ -19,6 +19,7 @@ from vdsm.contract.storage import StorageSummary
 from .measure import Clock, Row, percentile
 from .storage import new_volume
 
+VOLUMES = 50
 CALLS = 100
 ROUNDS = 3
 
@@ -34,7 +35,10 @@ def rows(home: Path, uri: str) -> Iterator[Row]:
         daemon.start()
         with daemon.connect() as host:
             good, bad = host.storage.init(f"{daemon.storage}/good"), host.storage.init(str(directory))
-            calls = _calls(host, good)
+            still = host.storage.init(f"{daemon.storage}/still")
+            for _ in range(VOLUMES):
+                new_volume(host, still)
+            calls = _calls(host, still, good)
             well, sick = dict.fromkeys(calls, 1e9), dict.fromkeys(calls, 1e9)
             for _ in range(ROUNDS):
                 _note(well, calls)
@@ -50,10 +54,11 @@ def rows(home: Path, uri: str) -> Iterator[Row]:
         mount.mend()
 
 
-def _calls(host: Host, good: StorageSummary) -> dict[str, Callable[[], object]]:
+def _calls(host: Host, still: StorageSummary, good: StorageSummary) -> dict[str, Callable[[], object]]:
+    """What reads, reads a domain that stays as it is: one with more volumes takes longer."""
     return {
-        "StorageDomain.getInfo": lambda: host.storage_domain.get_info(good.id),
-        "StorageDomain.getVolumes": lambda: host.storage_domain.get_volumes(good.id),
+        "StorageDomain.getInfo": lambda: host.storage_domain.get_info(still.id),
+        "StorageDomain.getVolumes": lambda: host.storage_domain.get_volumes(still.id),
         "Storage.list": host.storage.list,
         "a new volume": lambda: new_volume(host, good),
     }
