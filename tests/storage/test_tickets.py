@@ -118,3 +118,13 @@ async def test_without_a_door_nothing_serves_a_chain(host: MemoryHost) -> None:
     with pytest.raises(ImageDaemonError):
         await host.call(disk.start_download, diskID=made.id)
     assert await host.servers.running() == []
+
+
+async def test_what_served_a_chain_ends_when_the_door_was_closed_meanwhile(host: MemoryHost) -> None:
+    """ovirt-imageio ended, and starts again with the next ticket."""
+    made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
+    await host.call(disk.snapshot, diskID=made.id)
+    await host.call(disk.start_download, diskID=made.id)
+    host.transfer_faults.set("get_ticket", Fault(error="it does not run"))
+    second = await host.call(disk.start_download, diskID=made.id)
+    assert await host.servers.running() == [server_of(second.id)]

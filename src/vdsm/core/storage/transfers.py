@@ -197,7 +197,7 @@ class DiskTransfers:
     async def _alive(self, ticket: str) -> bool:
         try:
             await self._transfers.get(ticket)
-        except ImageTicketsError:
+        except (ImageTicketsError, ImageDaemonError):  # tickets end with the daemon they live in
             return False
         return True
 
