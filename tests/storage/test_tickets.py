@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from vdsm.contract.errors import AccessDenied, InvalidParams
 from vdsm.contract.errors_domains import DiskInUse
 from vdsm.contract.errors_storage import ImageDaemonError, ImageTicketsError, TicketRefused
 from vdsm.contract.vm_params import DiskFormat
-from vdsm.core.storage.tickets import server_of
+from vdsm.core.storage import chain_servers
 from vdsm.drivers.simulated.faults import Fault
 
 ID = "55555555-5555-4555-8555-555555555555"
@@ -95,36 +96,48 @@ async def test_an_nbd_server_of_ours(host: MemoryHost) -> None:
         await host.call(the_host.add_image_ticket, ticket=words(f"{url}:exportname=other"))
 
 
-async def test_what_serves_a_chain_ends_with_its_ticket_or_with_the_next_download(host: MemoryHost) -> None:
-    """A ticket may end by itself: then nobody says so."""
+@pytest.fixture
+async def chained(host: MemoryHost) -> str:
+    """A disk of two volumes."""
     made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
     await host.call(disk.snapshot, diskID=made.id)
-    forgotten = await host.call(disk.start_download, diskID=made.id)
-    assert (forgotten.format, forgotten.size, forgotten.data) == (DiskFormat.RAW, 1 << 20, None)
-    assert await host.servers.running() == [server_of(forgotten.id)]
-    await host.transfers.remove(forgotten.id)
-    second = await host.call(disk.start_download, diskID=made.id)
-    third = await host.call(disk.start_download, diskID=made.id)
-    assert await host.servers.running() == sorted([server_of(second.id), server_of(third.id)])
-    for transfer in (second, third):
+    return made.id
+
+
+async def test_what_serves_a_chain_ends_with_its_ticket(host: MemoryHost, chained: str) -> None:
+    transfers = [await host.call(disk.start_download, diskID=chained) for _ in range(2)]
+    assert [(one.format, one.size, one.data) for one in transfers] == [(DiskFormat.RAW, 1 << 20, None)] * 2
+    for left, transfer in ((1, transfers[0]), (0, transfers[1])):
         await host.call(the_host.remove_image_ticket, uuid=transfer.id)
-    assert await host.servers.running() == []
+        assert len(await host.servers.running()) == left
 
 
-async def test_without_a_door_nothing_serves_a_chain(host: MemoryHost) -> None:
-    made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
-    await host.call(disk.snapshot, diskID=made.id)
+@pytest.mark.parametrize("gone", ["ticket", "reader", "ovirt-imageio"])
+async def test_what_nobody_reads_any_more_is_not_served(
+    host: MemoryHost, chained: str, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Also where nobody says so, and by a daemon that started meanwhile."""
+    monkeypatch.setattr(chain_servers, "LOOK_S", 0.05)
+    transfer = await host.call(disk.start_download, diskID=chained)
+    await host.storage.chain_servers.close()
+    await host.storage.chain_servers.open()
+    await asyncio.sleep(0.2)
+    assert await host.servers.running(), "it is not idle for long enough"
+    if gone == "ticket":
+        await host.transfers.remove(transfer.id)
+    elif gone == "reader":
+        monkeypatch.setattr(chain_servers, "IDLE_S", 0)
+    else:
+        host.transfer_faults.set("get_ticket", Fault(error="it does not run"))
+    while await host.servers.running():
+        await asyncio.sleep(0.01)
+    host.transfer_faults.clear()
+    with pytest.raises(ImageTicketsError):
+        await host.transfers.get(transfer.id)
+
+
+async def test_without_a_door_nothing_serves_a_chain(host: MemoryHost, chained: str) -> None:
     host.transfer_faults.set("add_ticket", Fault(error="it does not run"))
     with pytest.raises(ImageDaemonError):
-        await host.call(disk.start_download, diskID=made.id)
+        await host.call(disk.start_download, diskID=chained)
     assert await host.servers.running() == []
-
-
-async def test_what_served_a_chain_ends_when_the_door_was_closed_meanwhile(host: MemoryHost) -> None:
-    """ovirt-imageio ended, and starts again with the next ticket."""
-    made: DiskInfo = await host.call(disk.create, name="root", size=1 << 20, format="qcow2")
-    await host.call(disk.snapshot, diskID=made.id)
-    await host.call(disk.start_download, diskID=made.id)
-    host.transfer_faults.set("get_ticket", Fault(error="it does not run"))
-    second = await host.call(disk.start_download, diskID=made.id)
-    assert await host.servers.running() == [server_of(second.id)]

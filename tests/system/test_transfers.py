@@ -80,6 +80,14 @@ def test_a_disk_with_snapshots_comes_down_as_the_guest_sees_it(served: Daemon, t
     assert copy.stat().st_blocks * 512 < 5 * MIB, "zeros are not sent"
     assert list(Path(served.home).rglob("download-*")) == [], "what served it is gone"
 
+    with served.connect() as host:
+        transfer = host.disk.start_download(served.json("disk", "info", "boot")["id"])
+        create = ("vm", "create", "--name", served.name("a"), "--memory", "64", "--disk", "boot")
+        refused = served.shell(*create, ok=False)
+        assert f"{path} is open in another program" in refused.stderr, "nobody writes while it is read"
+        host.host.remove_image_ticket(transfer.id)
+        served.shell(*create)
+
 
 def test_an_upload_that_was_cut_goes_on(served: Daemon, tmp_path: Path) -> None:
     image = bootable(tmp_path, "raw")

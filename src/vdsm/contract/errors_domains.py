@@ -66,6 +66,12 @@ class DiskInUse(Problem):
     hint = "Destroy or undefine that machine first: `vdsmsh vm info {vm}`."
 
 
+class ImageInUse(Problem):
+    code, status, retryable = 10706, 409, True
+    text = "{path} is open in another program: a download, an NBD server, another machine"
+    hint = "Let that end first. Who stopped reading a download without saying so is noticed after a minute or two."
+
+
 class DiskUnusable(Problem):
     code, status, text = 227, 409, "disk {disk} cannot be used: {reason}"
     hint = "`vdsmsh disk info {disk}` shows its volumes; nothing was changed."

@@ -26,12 +26,13 @@ NOUN = "VM"
 _CHANGES = (e.NoSuchVM, e.ForeignVM, e.ObjectBusy, e.HypervisorUnavailable, e.HypervisorError, e.StateUnavailable)
 _CREATES = (
     e.VMExists, e.CannotCreateVM, e.PathNotAllowed, e.FileUnusable, e.XmlRefused, e.ObjectBusy, e.HypervisorUnavailable,
-    e.HypervisorError, e.StateUnavailable, ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.StorageUnusable,
+    e.HypervisorError, e.StateUnavailable, ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.ImageInUse,
+    ed.StorageUnusable,
 )  # fmt: skip
 
 
 _DISKS = (
-    ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.StorageUnusable, ed.VolumeDoesNotExist,
+    ed.NoSuchDisk, ed.DiskInUse, ed.DiskUnusable, ed.ImageInUse, ed.StorageUnusable, ed.VolumeDoesNotExist,
     ed.StorageDomainDoesNotExist, e.PathNotAllowed, e.FileUnusable, es.StorageBroken, es.PathEscapes,
     es.NoSpaceLeftOnDomain, es.StorageReadOnly, e.DeadlineExceeded, e.TooBusy,
 )  # fmt: skip

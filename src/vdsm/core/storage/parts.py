@@ -18,6 +18,7 @@ from vdsm.core.ports.transfers import ImageServers, Transfers
 from .backups import BackupOperations, Backups
 from .bitmaps import Bitmaps
 from .catalog import Catalog
+from .chain_servers import ChainServers
 from .charge import Charge
 from .check import Checks
 from .copies import Copies
@@ -134,9 +135,10 @@ class StorageParts:
         storage = Storage(files, repository, domain_operations, domain_leases, charge, users, places, monitor)
         self._host_storage = host_storage = HostStorage(repository, monitor, host_ids, storage_log, domain_leases.used)
         exports = NbdServers(servers, repository, catalog, users)
-        tickets = Tickets(files, transfers, servers, repository, catalog, users, settings.prepared)
+        self.chain_servers = ChainServers(servers, transfers, catalog)
+        tickets = Tickets(files, transfers, servers, self.chain_servers, repository, catalog, users, settings.prepared)
         moves = DiskTransfers(
-            files, images, transfers, servers, repository, catalog, users, tickets, disks, storage_log
+            files, images, transfers, self.chain_servers, repository, catalog, users, tickets, disks, storage_log
         )
         streams = ImageStreams(files, images, repository, catalog, volume_leases, users)
         remote = RemoteTransfers(
@@ -192,6 +194,7 @@ class StorageParts:
             templates,
             sizes,
             exports,
+            self.chain_servers,
             tickets,
             moves,
             streams,
@@ -206,6 +209,7 @@ class StorageParts:
         self.host_ids.open()
         self.charge.open()
         await self._host_storage.open()
+        await self.chain_servers.open()
 
     def _lost(self, leases: Collection[Lease]) -> None:
         """Whatever was done under them must not go on."""
@@ -225,6 +229,7 @@ class StorageParts:
         await self.charge.settled()
 
     async def close(self) -> None:
+        await self.chain_servers.close()
         await self.charge.close()
         await self.host_ids.close()
         await self.monitor.close()

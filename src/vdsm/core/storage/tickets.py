@@ -16,6 +16,7 @@ from vdsm.core.ports.transfers import ImageServers, Ticket, Transfers
 from vdsm.core.steps import Step, operation
 
 from .catalog import Catalog, Found, chain_of
+from .chain_servers import ChainServers
 from .disk import Users
 from .format import layout
 from .format.lines import is_uuid
@@ -23,12 +24,7 @@ from .records import Domain
 from .repository import Repository
 
 _FILE = "file://"
-SERVERS = "download-"  # begins the ids of NBD servers that serve one ticket each
 _UNSAFE = re.compile("[?#;%]")  # would end the path of a URL, or stand for something else
-
-
-def server_of(ticket: str) -> str:
-    return f"{SERVERS}{ticket}"
 
 
 class Tickets:
@@ -39,6 +35,7 @@ class Tickets:
         files: Files,
         transfers: Transfers,
         servers: ImageServers,
+        chain_servers: ChainServers,
         repository: Repository,
         catalog: Catalog,
         users: Users,
@@ -47,6 +44,7 @@ class Tickets:
         self._files = files
         self._transfers = transfers
         self._servers = servers
+        self._chain_servers = chain_servers
         self._repository = repository
         self._catalog = catalog
         self._users = users
@@ -103,15 +101,7 @@ class Tickets:
     @operation("ticket.shut_out")
     async def shut_out(self, uuid: str) -> None:
         await self._transfers.remove(uuid)
-        await self._end(server_of(uuid))
-
-    @operation("ticket.end_server")
-    async def end_server(self, server: str) -> None:
-        await self._end(server)
-
-    async def _end(self, server: str) -> None:
-        if server in await self._servers.running():
-            await self._servers.stop(server)
+        await self._chain_servers.stop(uuid)
 
     # ---- what a ticket may be for ----------------------------------------------------------------------------------
 

@@ -23,15 +23,16 @@ from vdsm.core.handlers import Context, handles
 from vdsm.core.ports.disks import DiskImages
 from vdsm.core.ports.files import Files
 from vdsm.core.ports.store import StorageLog
-from vdsm.core.ports.transfers import Export, ImageServers, Ticket, Transfers
-from vdsm.core.steps import Op, Step, operation
+from vdsm.core.ports.transfers import Ticket, Transfers
+from vdsm.core.steps import Step, operation
 
 from .catalog import Catalog, Found, chain_of
+from .chain_servers import ChainServers
 from .disk import BLOCK, Disks, Users
 from .format import chains, layout, volume_meta
 from .formats import DISK_FORMATS
 from .repository import Repository
-from .tickets import SERVERS, Tickets, server_of
+from .tickets import Tickets
 
 _UPLOAD = "upload"  # the kind of its record
 _LIFE_S = 7 * 86400
@@ -55,7 +56,7 @@ class DiskTransfers:
         files: Files,
         images: DiskImages,
         transfers: Transfers,
-        servers: ImageServers,
+        chain_servers: ChainServers,
         repository: Repository,
         catalog: Catalog,
         users: Users,
@@ -66,7 +67,7 @@ class DiskTransfers:
         self._files = files
         self._images = images
         self._transfers = transfers
-        self._servers = servers
+        self._chain_servers = chain_servers
         self._repository = repository
         self._catalog = catalog
         self._users = users
@@ -108,13 +109,10 @@ class DiskTransfers:
         return replace(self._answer(found, ticket, length, 0), data=extents)
 
     async def _open_chain(self, ctx: Context, found: Found, ticket: str) -> DiskTransfer:
-        """What the guest would see, by an NBD server that lives as long as the ticket."""
-        server = server_of(ticket)
-        length = found.image.volumes[chain_of(found)[0]].capacity
-        serve: Op[None] = self.serve(server, found.image.id)
-        given = _ticket(ticket, self._servers.url(server), length, TransferOp.READ)
+        length, served = found.image.volumes[chain_of(found)[0]].capacity, self._chain_servers
+        given = _ticket(ticket, served.url(ticket), length, TransferOp.READ)
         await ctx.run(
-            Step("serve its volumes as one", serve, self._tickets.end_server(server)),
+            Step("serve its volumes as one", served.serve(ticket, found.image.id), served.end(ticket)),
             Step("let it in", self._tickets.let_in(given), self._tickets.shut_out(ticket)),
         )
         return replace(self._answer(found, ticket, length, 0), format=DiskFormat.RAW)
@@ -184,22 +182,6 @@ class DiskTransfers:
             return (await self._transfers.get(kept.ticket)).transferred
         except (ImageTicketsError, ImageDaemonError):
             return None
-
-    @operation("disk.serve")
-    async def serve(self, server: str, disk_id: str) -> None:
-        """Read-only. Those whose tickets ended by themselves are ended first."""
-        for other in await self._servers.running():
-            if other.startswith(SERVERS) and other != server and not await self._alive(other.removeprefix(SERVERS)):
-                await self._servers.stop(other)
-        found = await self._catalog.find(disk_id)
-        await self._servers.start(server, Export(image=found.file(chain_of(found)[0])))
-
-    async def _alive(self, ticket: str) -> bool:
-        try:
-            await self._transfers.get(ticket)
-        except (ImageTicketsError, ImageDaemonError):  # tickets end with the daemon they live in
-            return False
-        return True
 
     @operation("disk.keep_ticket")
     async def keep(self, kept: _Kept) -> None:

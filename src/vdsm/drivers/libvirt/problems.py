@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import libvirt
 
 from vdsm.contract.errors import (
@@ -13,6 +15,7 @@ from vdsm.contract.errors import (
     NoSuchVM,
     Problem,
 )
+from vdsm.contract.errors_domains import ImageInUse
 
 # Said by the client's half of libvirt when the server's half is not there.
 _TRANSPORT = {libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE}
@@ -29,6 +32,8 @@ _AGENT = {
     libvirt.VIR_ERR_AGENT_UNRESPONSIVE,
     libvirt.VIR_ERR_AGENT_UNSYNCED,
 }
+# What QEMU says of an image that another program has open.
+_LOCKED = re.compile(r"Failed to get (?:shared )?\"[\w ]+\" lock Is another process using the image \[(.+?)\]")
 _LOCK_S = 30  # libvirt waits so long for whatever else is being done with the domain
 
 
@@ -62,4 +67,6 @@ def problem(error: libvirt.libvirtError, what: str, vm: str = "") -> Problem:
             return DeadlineExceeded(what=what, seconds=_LOCK_S)
         case number if number in _AGENT:
             return NonResponsiveGuestAgent(vm=vm, reason=reason(error))
+    if locked := _LOCKED.search(reason(error)):
+        return ImageInUse(path=locked[1])
     return HypervisorError(what=what, reason=reason(error))

@@ -22,10 +22,12 @@ class SimulatedTransfers:
         self._tickets: dict[str, Ticket] = {}
         self._expires: dict[str, int] = {}
         self._moved: dict[str, int] = {}
+        self._used: dict[str, float] = {}
 
     def move(self, uuid: str, length: int) -> None:
         """Transfer so many bytes."""
         self._moved[uuid] += length
+        self._used[uuid] = self._clock()
 
     def door(self) -> ImageDoor:
         return ImageDoor(host="127.0.0.1", port=54322)
@@ -36,6 +38,7 @@ class SimulatedTransfers:
             raise ImageTicketsError(ticket=ticket.uuid, reason="Invalid ticket")
         self._tickets[ticket.uuid] = ticket
         self._moved[ticket.uuid] = 0
+        self._used[ticket.uuid] = self._clock()
         self._expires[ticket.uuid] = int(self._clock()) + ticket.timeout
 
     async def get(self, uuid: str) -> TicketState:
@@ -52,7 +55,7 @@ class SimulatedTransfers:
             connections=0,
             transferred=self._moved[uuid],
             expires=self._expires[uuid],
-            idle_seconds=0,
+            idle_seconds=int(self._clock() - self._used[uuid]),
             size=ticket.size,
         )
 
