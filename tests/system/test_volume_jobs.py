@@ -36,7 +36,9 @@ def fill(path: str, form: str, *, at: int, length: int) -> None:
 
 def same(one: str, one_form: str, two: str, two_form: str) -> bool:
     words = ["qemu-img", "compare", "-f", one_form, "-F", two_form, one, two]
-    return subprocess.run(words, check=False, capture_output=True).returncode == 0
+    compared = subprocess.run(words, check=False, capture_output=True)
+    assert compared.returncode in (0, 1), compared.stderr  # 1: they differ
+    return compared.returncode == 0
 
 
 def sound(path: str) -> bool:
@@ -58,11 +60,17 @@ def ended(host: Host) -> State:
 
 
 def dies(daemon: Daemon, path: str) -> None:
+    """`path` is of a qcow2 image."""
     assert daemon.process.wait(60) == -signal.SIGKILL
+    # Its words are gone before its files are closed: what counts is the locks on those, of the whole chain.
+    reading = ["qemu-io", "-r", "-f", "qcow2", "-c", "read 0 512", path]
     listing = ["ps", "-ww", "-eo", "args"]
     until(
         "qemu-img is gone with it",
-        lambda: path not in subprocess.run(listing, capture_output=True, text=True, check=True).stdout,
+        lambda: (
+            path not in subprocess.run(listing, capture_output=True, text=True, check=True).stdout
+            and subprocess.run(reading, capture_output=True).returncode == 0
+        ),
     )
 
 
