@@ -226,11 +226,12 @@ def finish_upload(disk_id: DiskId) -> DiskInfo:
 
 @verb(
     kind=Kind.ACTION, needs=Privilege.STORAGE_DISKS, since="1.0", http="POST /disks/{disk_id}/download",
-    raises=_TRANSFERS,
+    raises=(*_TRANSFERS, es.ImageOperationFailed, es.ImageVerificationError),
 )  # fmt: skip
 def start_download(disk_id: DiskId) -> DiskTransfer:
     """Open the door to read a disk; `Host.remove_image_ticket` closes it, as does an hour without a request.
 
     What is read is the disk's file. Of a disk with snapshots, or made from a template, it is what a guest would see, as
-    a raw image. No machine may have the disk.
+    a raw image: no machine can start with it meanwhile, and so a minute or two without a connection closes the door.
+    No machine may have the disk.
     """
